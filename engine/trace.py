@@ -1,0 +1,1 @@
+"""A reasoning trace and its spans."""
