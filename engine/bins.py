@@ -1,0 +1,212 @@
+"""Items into bins of one capacity: how few hold them, the finding of a tight filling, and the evening out of work.
+
+An item is its position in `lengths`; `works[i]` grows with `lengths[i]`. Every function is determined by its arguments.
+"""
+
+import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+EVEN_ENOUGH = 1.0005  # heaviest bin over the mean, below which evening out stops
+PARTNERS = 8  # bins, the lightest first, that the heaviest one may exchange items with
+CANDIDATES = 512  # items among which the fullest subset is sought
+FILLERS = 24  # short items a bin, at most half of all, kept back to fill the gaps that long ones leave
+SEARCH_NODES = 20_000  # placements tried before a filling is taken not to exist: some 0.1 s
+SEARCH_DEPTH = 400  # items beyond which none is tried: Python's stack is finite, and so many leave `_fill` every choice
+
+
+def fewest_bins(lengths: Sequence[int], capacity: int) -> int:
+    """Return a number of bins below which no filling exists (bound L2 of Martello and Toth 1990).
+
+    For each threshold: items above half a bin stand in different bins; those of them above capacity - threshold leave
+    no room for any item of the threshold or more; what the others have no room for needs bins of its own.
+    """
+    ascending = sorted(lengths)
+    sums = list(accumulate(ascending, initial=0))
+    half = bisect_right(ascending, capacity // 2)
+    fewest = 0
+    for threshold in {0, *ascending[:half]}:
+        alone = max(half, bisect_right(ascending, capacity - threshold))
+        small = bisect_left(ascending, threshold)
+        room = (alone - half) * capacity - (sums[alone] - sums[half])
+        homeless = max(0, sums[half] - sums[small] - room)
+        fewest = max(fewest, len(ascending) - half + -(-homeless // capacity))
+    return fewest
+
+
+def place_lightest(
+    items: Sequence[int],
+    lengths: Sequence[int],
+    works: Sequence[float],
+    capacity: int,
+    num_bins: int,
+    level: float = float("inf"),
+) -> tuple[list[list[int]], list[int]]:
+    """Put each of `items`, in order, into the bin of least work that has room, up to `level` work.
+
+    Returns:
+        The bins, and the items that found no place.
+    """
+    bins: list[list[int]] = [[] for _ in range(num_bins)]
+    loads = [0] * num_bins
+    lightest = [(0.0, index) for index in range(num_bins)]
+    left = []
+    for i in items:
+        full = []
+        while lightest and loads[lightest[0][1]] + lengths[i] > capacity:
+            full.append(heapq.heappop(lightest))
+        if lightest and lightest[0][0] + works[i] <= level:
+            total, index = lightest[0]
+            bins[index].append(i)
+            loads[index] += lengths[i]
+            heapq.heapreplace(lightest, (total + works[i], index))
+        else:
+            left.append(i)
+        for entry in full:
+            heapq.heappush(lightest, entry)
+    return bins, left
+
+
+def fill_exactly(
+    lengths: Sequence[int], works: Sequence[float], capacity: int, num_bins: int
+) -> list[list[int]] | None:
+    """Return a filling of `num_bins` bins, however tight, or None where there is none or bounded time finds none.
+
+    The long items are spread by work, as for bins with room to spare, and the short ones fill the gaps; where that
+    fails, all bins are filled one after another; where that fails too, every filling is tried.
+    """
+    longest_first = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    num_long = max(len(lengths) // 2, len(lengths) - FILLERS * num_bins)
+    spread, left = place_lightest(longest_first[:num_long], lengths, works, capacity, num_bins)
+    filled = None if left else _fill(spread, longest_first[num_long:], lengths, capacity)
+    filled = filled or _fill([[] for _ in range(num_bins)], longest_first, lengths, capacity)
+    if filled is None and len(lengths) <= SEARCH_DEPTH:
+        return _search(longest_first, lengths, capacity, num_bins)
+    return filled
+
+
+def _fill(
+    bins: list[list[int]], longest_first: list[int], lengths: Sequence[int], capacity: int
+) -> list[list[int]] | None:
+    """Fill one bin after another as full as can be, an empty one with the longest item left and the fullest subset."""
+    left = longest_first
+    filled: list[list[int]] = []
+    for seed in bins:
+        chosen = seed or left[:1]
+        room = capacity - sum(lengths[i] for i in chosen)
+        chosen = [*chosen, *_fullest_subset(left if seed else left[1:], lengths, room)]
+        filled.append(chosen)
+        taken = set(chosen)
+        left = [i for i in left if i not in taken]
+    return None if left else filled
+
+
+def _fullest_subset(longest_first: list[int], lengths: Sequence[int], room: int) -> list[int]:
+    """Return items whose lengths sum to the largest number that is at most `room`, long ones preferred.
+
+    Bit s of `reachable[k]` says that some of the first k candidates, shortest first, sum to s. Where items abound,
+    every so many-th stands for all.
+    """
+    total = sum(lengths[i] for i in longest_first)
+    if total <= room:
+        return longest_first
+    stride = max(1, min(len(longest_first) // CANDIDATES, total // (2 * room + 1)))
+    candidates = longest_first[::-stride]
+    mask = (2 << room) - 1
+    reachable = [1]
+    for i in candidates:
+        reachable.append((reachable[-1] | reachable[-1] << lengths[i]) & mask)
+    target = reachable.pop().bit_length() - 1
+    chosen = []
+    for i, without in zip(reversed(candidates), reversed(reachable), strict=True):
+        if target >= lengths[i] and without >> (target - lengths[i]) & 1:
+            chosen.append(i)
+            target -= lengths[i]
+    return chosen
+
+
+def _search(longest_first: list[int], lengths: Sequence[int], capacity: int, num_bins: int) -> list[list[int]] | None:
+    """Try every filling, longest item first and fullest bin first, until one holds or the tries are spent."""
+    bins: list[list[int]] = [[] for _ in range(num_bins)]
+    rooms = [capacity] * num_bins
+    shortest = lengths[longest_first[-1]]
+    spare = num_bins * capacity - sum(lengths)
+    num_tried = 0
+
+    def place_from(depth: int) -> bool:
+        nonlocal num_tried
+        if depth == len(longest_first):
+            return True
+        if sum(room for room in rooms if room < shortest) > spare:
+            return False
+        i = longest_first[depth]
+        one_of_each_room = {room: index for index, room in enumerate(rooms) if room >= lengths[i]}
+        for _, index in sorted(one_of_each_room.items()):
+            num_tried += 1
+            bins[index].append(i)
+            rooms[index] -= lengths[i]
+            if num_tried > SEARCH_NODES or place_from(depth + 1):
+                return True
+            rooms[index] += lengths[i]
+            bins[index].pop()
+        return False
+
+    return bins if place_from(0) and num_tried <= SEARCH_NODES else None
+
+
+def even_out(
+    bins: Sequence[Sequence[int]], lengths: Sequence[int], works: Sequence[float], capacity: int
+) -> list[list[int]]:
+    """Move or exchange items, from the heaviest bin to light ones, as long as that makes it lighter.
+
+    Each exchange brings two bins closer together and leaves their sum, so the sum of squared works falls; a bin that
+    has nothing to give is left alone.
+    """
+    evened = [sorted(items, key=lambda i: (lengths[i], i)) for items in bins]
+    totals = [sum(works[i] for i in items) for items in evened]
+    enough = EVEN_ENOUGH * sum(totals) / len(totals)
+    active = sorted(range(len(evened)), key=totals.__getitem__)
+    for _ in range(32 * len(evened)):
+        if len(active) < 2 or totals[active[-1]] <= enough:
+            break
+        heavy = active[-1]
+        for light in active[: min(PARTNERS, len(active) - 1)]:
+            pair = (evened[heavy], evened[light])
+            if _exchange(*pair, totals[heavy] - totals[light], lengths, works, capacity):
+                totals[heavy], totals[light] = (sum(works[i] for i in items) for items in pair)
+                active.sort(key=totals.__getitem__)
+                break
+        else:
+            active.pop()
+    return evened
+
+
+def _exchange(
+    heavy: list[int], light: list[int], gap: float, lengths: Sequence[int], works: Sequence[float], capacity: int
+) -> bool:
+    """Give one item of `heavy` to `light`, for one of its own or none, so that about half of `gap` changes hands."""
+    room = capacity - sum(lengths[i] for i in light)
+    light_works = [works[i] for i in light]
+    light_lengths = [lengths[i] for i in light]
+    closest = 0.499 * gap  # an exchange of nothing, or of the whole gap, would be half of it away
+    given: int | None = None
+    taken: int | None = None
+    for i in heavy:
+        if lengths[i] <= room and abs(works[i] - gap / 2) < closest:
+            closest, given, taken = abs(works[i] - gap / 2), i, None
+        fits_from = bisect_left(light_lengths, lengths[i] - room)
+        nearest = bisect_left(light_works, works[i] - gap / 2)
+        for j in light[max(fits_from, nearest - 1) : max(fits_from, nearest) + 1]:
+            if abs(works[i] - works[j] - gap / 2) < closest:
+                closest, given, taken = abs(works[i] - works[j] - gap / 2), i, j
+    if given is None:
+        return False
+    heavy.remove(given)
+    light.append(given)
+    if taken is not None:
+        light.remove(taken)
+        heavy.append(taken)
+    for items in (heavy, light):
+        items.sort(key=lambda i: (lengths[i], i))
+    return True

@@ -1,0 +1,120 @@
+"""Checkpoints that are whole or not there, and the way back from them.
+
+DeepSpeed writes in place and a kill leaves truncated files under a name that is already published. Here it writes
+into a folder that nothing reads; only when every rank has finished and every file is on disk is the folder renamed,
+and only then does LATEST, by a rename too, name it. Its files are pickles: resume from folders you trust.
+"""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alttrain.engine.errors import CheckpointError
+from alttrain.engine.run_folder import RunFolder, write_whole
+from alttrain.engine.world import World
+from alttrain.engine.zero import ZeroEngine
+
+INCOMING = ".incoming"
+
+
+def save_checkpoint(engine: ZeroEngine, folder: RunFolder, world: World, step: int, keep: int) -> None:
+    """Publish the state after `step` as checkpoints/step-NNNNNN; the `keep` newest stay. Collective."""
+    incoming, name = folder.checkpoints / INCOMING, f"step-{step:06d}"
+    if world.is_first:
+        shutil.rmtree(incoming, ignore_errors=True)
+        (incoming / name).mkdir(parents=True)
+    world.barrier()
+    engine.deepspeed_engine.save_checkpoint(str(incoming), tag=name, save_latest=False)
+    torch.save(_random_state(world), incoming / name / f"random-rank-{world.rank:03d}.pt")
+    world.barrier()
+    if world.is_first:
+        write_whole(incoming / name / "state.json", json.dumps({"step": step, "world_size": world.size}) + "\n")
+        _publish(incoming, name, folder.checkpoints)
+        _retain(folder.checkpoints, keep)
+    world.barrier()
+
+
+def newest_checkpoint(folder: RunFolder) -> Path | None:
+    """Return the folder that LATEST names, or None where no checkpoint was ever published.
+
+    Raises:
+        CheckpointError: LATEST names a folder that is gone.
+    """
+    latest = folder.checkpoints / "LATEST"
+    if not latest.is_file():
+        return None
+    checkpoint = folder.checkpoints / latest.read_text(encoding="utf-8").strip()
+    if not (checkpoint / "state.json").is_file():
+        raise CheckpointError(
+            f"{latest}: names {checkpoint.name}, which is not there or not whole. "
+            "Write the name of another checkpoint into it, or start a new run."
+        )
+    return checkpoint
+
+
+def check_resumable(checkpoint: Path, world_size: int) -> None:
+    """Check that `checkpoint` was written by as many ranks as this run has.
+
+    Raises:
+        CheckpointError: it was not.
+    """
+    written_by = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["world_size"]
+    if written_by != world_size:
+        raise CheckpointError(
+            f"{checkpoint}: written by {written_by} ranks, this run has {world_size}. "
+            f"Resume with {written_by}, or start a new run from the exported model."
+        )
+
+
+def load_checkpoint(engine: ZeroEngine, checkpoint: Path, world: World) -> int:
+    """Restore weights, optimizer and random state as they were after the checkpoint's step; return that step."""
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    loaded, _ = engine.deepspeed_engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+    if loaded is None:
+        raise CheckpointError(f"{checkpoint}: DeepSpeed finds no state in it. Resume from another checkpoint.")
+    _restore_random_state(torch.load(checkpoint / f"random-rank-{world.rank:03d}.pt", weights_only=True), world)
+    return int(state["step"])
+
+
+def _publish(incoming: Path, name: str, checkpoints: Path) -> None:
+    for file in [*(incoming / name).rglob("*"), incoming / name]:
+        _fsync(file)
+    shutil.rmtree(checkpoints / name, ignore_errors=True)  # of the run that was interrupted after this step
+    os.replace(incoming / name, checkpoints / name)
+    _fsync(checkpoints)
+    write_whole(checkpoints / "LATEST", name + "\n")
+    _fsync(checkpoints)
+    shutil.rmtree(incoming)
+
+
+def _retain(checkpoints: Path, keep: int) -> None:
+    published = sorted(path for path in checkpoints.glob("step-*") if path.is_dir())
+    for path in published[:-keep]:
+        shutil.rmtree(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _random_state(world: World) -> dict[str, Any]:
+    state: dict[str, Any] = {"python": list(random.getstate()[1]), "torch": torch.get_rng_state()}
+    if world.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(world.device)
+    return state
+
+
+def _restore_random_state(state: dict[str, Any], world: World) -> None:
+    random.setstate((3, tuple(state["python"]), None))
+    torch.set_rng_state(state["torch"])
+    if world.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], world.device)

@@ -1,0 +1,44 @@
+"""The command line of a recipe: flags from the dataclasses, checks, then the run.
+
+torch is imported only after the flags have been read, so that `--help` answers at once.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alttrain.engine.config import RunConfig, validate
+from alttrain.engine.errors import AlttrainError
+
+
+def main(recipe: RunConfig) -> None:
+    """Read the command line over `recipe`'s values and run it; a user's error prints one sentence and exits with 2."""
+    import tyro
+
+    config = tyro.cli(RunConfig, default=recipe, description=sys.modules["__main__"].__doc__)
+    with exit_on_user_error():
+        validate(config)
+        from alttrain.engine.loop import train
+
+        train(config)
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Turn an `AlttrainError` into its sentence on stderr and exit code 2, without a traceback.
+
+    All ranks of a node meet the same error at the same time, and the launcher ends them all at the first that exits:
+    the others give the node's first process time to speak, and speak themselves only if it had nothing to say.
+    """
+    try:
+        yield
+    except AlttrainError as error:
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank > 0:
+            time.sleep(5.0)
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        # Not sys.exit: interpreter shutdown waits for collectives that other ranks will never join.
+        os._exit(2)

@@ -1,0 +1,253 @@
+"""The backbone: a transformers causal LM that takes packed documents and gives the weighted loss.
+
+Two things are changed about the model, both visible here: attention is our packed one, registered under a name of its
+own, and the head computes the loss inside its own forward, so that ZeRO-3 gathers its weight and reduces its gradient
+like any other layer's, and no logits are kept.
+"""
+
+import copy
+import functools
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+from alttrain.engine.config import ModelConfig, RunConfig
+from alttrain.engine.errors import ConfigError, ModelError
+from alttrain.engine.packing import WorkModel
+from alttrain.engine.trace import ROLES
+from alttrain.engine.weights import RandomWeights, SafetensorsWeights, Shape, WeightSource
+from alttrain.kernels.attention import packed_attention
+from alttrain.kernels.linear_cross_entropy import weighted_linear_cross_entropy
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+FAMILIES = ("llama", "qwen2", "qwen3")
+ATTENTION = "alttrain_packed"
+HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model folder that has been looked at and found whole; no weight has been read yet."""
+
+    folder: Path
+    config: "PretrainedConfig"
+    tokenizer: "PreTrainedTokenizerBase"
+    weights: WeightSource
+
+    @property
+    def max_tokens(self) -> int:
+        """The model's context."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def architecture(self) -> str:
+        """The name of the transformers class."""
+        from transformers import AutoModelForCausalLM
+
+        name: str = AutoModelForCausalLM._model_mapping[type(self.config)].__name__
+        return name
+
+    @property
+    def work(self) -> WorkModel:
+        """FLOPs of a document of given length, forward and backward."""
+        shape = self.config
+        head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+        return WorkModel.from_shape(
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_layers=shape.num_hidden_layers,
+            num_heads=shape.num_attention_heads,
+            num_kv_heads=shape.num_key_value_heads,
+            head_dim=head_dim,
+            vocab_size=shape.vocab_size,
+        )
+
+
+class LossHead(nn.Linear):
+    """The head of a causal LM, whose forward is the loss."""
+
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, labels: Tensor, loss_weights: Tensor, label_span_ids: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weighted loss sum (), and for each role the sum of nll and the number of tokens (num_roles,)."""
+        assert self.weight.shape == (self.out_features, self.in_features), self.weight.shape
+        sums = weighted_linear_cross_entropy(
+            hidden, self.weight, labels, loss_weights, label_span_ids, rows, num_spans=len(ROLES)
+        )
+        return sums.loss_sum, sums.nll_sums, sums.token_counts
+
+
+class PackedCausalLM(nn.Module):
+    """A causal LM over packs of documents: tokens in, loss sums out."""
+
+    def __init__(self, causal_lm: "PreTrainedModel") -> None:
+        super().__init__()
+        self.causal_lm = causal_lm
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        labels: Tensor,
+        loss_weights: Tensor,
+        label_span_ids: Tensor,
+        rows: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `LossHead` does for one pack; shapes as in `PackedBatch`."""
+        hidden = self.causal_lm.model(
+            input_ids=input_ids,  # (1, N)
+            position_ids=position_ids,  # (1, N), restarting at each document
+            attention_mask=None,
+            use_cache=False,
+            cu_seq_lens_q=cu_seqlens,
+            cu_seq_lens_k=cu_seqlens,
+            max_length_q=max_seqlen,
+            max_length_k=max_seqlen,
+        ).last_hidden_state
+        head = self.causal_lm.lm_head
+        loss_sums: tuple[Tensor, Tensor, Tensor] = head(hidden[0], labels, loss_weights, label_span_ids, rows)
+        return loss_sums
+
+
+def open_backbone(config: RunConfig) -> Backbone:
+    """Look at the model folder (fetching it first where it is a hub id) and return what training needs of it.
+
+    Raises:
+        ConfigError: there is no such folder and the hub does not have it or cannot be reached.
+        ModelError: the folder lacks a part, is cut, or is of a family that is not supported.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder = _folder(config.model)
+    _require(folder, "config.json")
+    _require(folder, "tokenizer_config.json")
+    try:
+        model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}: transformers cannot read its config or tokenizer: {reason}") from error
+    _check_config(folder, model_config)
+    if config.data.chat_template:
+        tokenizer.chat_template = _chat_template(config.data.chat_template)
+    if len(tokenizer) > model_config.vocab_size:
+        raise ModelError(
+            f"{folder}: the tokenizer has {len(tokenizer)} ids, the model {model_config.vocab_size} embedding rows: "
+            "every id needs a row. Use the tokenizer that belongs to the model."
+        )
+    weights: WeightSource
+    if config.model.random_init:
+        weights = RandomWeights(config.seed, float(model_config.initializer_range))
+    else:
+        weights = SafetensorsWeights(folder)
+        weights.check(_expected_shapes(model_config))
+    return Backbone(folder, model_config, tokenizer, weights)
+
+
+def build_model(
+    config: ModelConfig, backbone: Backbone, device: torch.device, construction: AbstractContextManager[Any]
+) -> PackedCausalLM:
+    """Build the model on `device` inside `construction` (ZeRO-3's partitioning, or nothing); weights are not filled."""
+    from transformers import AttentionInterface, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    AttentionInterface.register(ATTENTION, packed_attention)
+    model_config = copy.deepcopy(backbone.config)  # the export writes the original
+    model_config.use_cache = False
+    with no_init_weights(), device, construction:
+        causal_lm = AutoModelForCausalLM.from_config(
+            model_config, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
+        )
+    causal_lm.tie_weights()
+    causal_lm.lm_head.__class__ = LossHead
+    # Frequencies are rebuilt outside of `construction`: ZeRO-3's makes every new float tensor bfloat16, and rotary
+    # angles at position 8,000 need float32.
+    rotary = causal_lm.model.rotary_emb
+    causal_lm.model.rotary_emb = type(rotary)(config=model_config).to(device)
+    assert causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
+    _set_checkpointing(causal_lm, config.checkpointing)
+    return PackedCausalLM(causal_lm.train())
+
+
+def _expected_shapes(model_config: "PretrainedConfig") -> dict[str, Shape]:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(model_config)
+    skeleton.tie_weights()
+    return {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
+
+
+def _folder(config: ModelConfig) -> Path:
+    if Path(config.path).is_dir():
+        return Path(config.path)
+    parts = config.path.split("/")
+    if len(parts) != 2 or not all(parts) or config.path.startswith((".", "~")):
+        raise ConfigError(
+            f"--model.path {config.path}: no such folder. Give a model folder, or a hub id as owner/name."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [pattern for pattern in HUB_FILES if not (config.random_init and "safetensors" in pattern)]
+    try:
+        return Path(snapshot_download(config.path, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"--model.path {config.path}: no such folder here, and the hub gave {type(error).__name__}. "
+            "Check the id and the network, or give a folder that holds the model."
+        ) from error
+
+
+def _require(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise ModelError(
+            f"{folder}: no {name}. A model folder holds config.json, the tokenizer's files and safetensors."
+        )
+
+
+def _check_config(folder: Path, model_config: "PretrainedConfig") -> None:
+    family = model_config.model_type
+    if family not in FAMILIES:
+        raise ModelError(f"{folder}: model_type {family} is not supported; it must be one of {', '.join(FAMILIES)}.")
+    if getattr(model_config, "quantization_config", None) is not None:
+        raise ModelError(f"{folder}: the model is quantised; full fine-tuning needs its unquantised files.")
+    if getattr(model_config, "use_sliding_window", False):
+        raise ModelError(f"{folder}: use_sliding_window is true; packed attention is causal over whole documents only.")
+    if getattr(model_config, "attention_dropout", 0.0):
+        raise ModelError(f"{folder}: attention_dropout is {model_config.attention_dropout}; it must be 0.")
+
+
+def _chat_template(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--data.chat-template {file}: cannot be read as UTF-8 text. Give a Jinja file.") from error
+
+
+def _set_checkpointing(causal_lm: "PreTrainedModel", checkpointing: str) -> None:
+    if checkpointing == "off":
+        return
+    options: dict[str, Any] = {"use_reentrant": False}
+    if checkpointing == "selective":
+        options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keep_products)
+    if hasattr(causal_lm, "activation_checkpointing_enable"):  # transformers 5.2x; the older name warns there
+        causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Keep matrix products and attention, recompute the cheap rest (norms, rotary, activation)."""
+    name = str(operation)
+    is_product = name in ("aten.mm.default", "aten.addmm.default", "aten.bmm.default") or "attention" in name
+    return CheckpointPolicy.MUST_SAVE if is_product or "varlen_attn" in name else CheckpointPolicy.PREFER_RECOMPUTE

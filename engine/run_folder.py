@@ -1,0 +1,162 @@
+"""The run folder: what a run leaves on disk, who may write there, and lines that never outlive their checkpoint.
+
+OUT/config.json  metrics.jsonl  eval.jsonl  checkpoints/  model/  report.html
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from alttrain.engine.config import RunConfig
+from alttrain.engine.errors import CheckpointError, ConfigError
+
+# What may differ between a run and its resumption without changing a number that the run computes.
+FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval")
+LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder; nothing is written before `create`."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        """A line a step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """A line an evaluation."""
+        return self.path / "eval.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folders step-000050 and so on, and LATEST."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.path / "model"
+
+    @property
+    def report(self) -> Path:
+        """What happened, in plots."""
+        return self.path / "report.html"
+
+    def check(self, config: RunConfig, facts: Mapping[str, Any]) -> None:
+        """Check that this run may use the folder; `facts` are those of `create`.
+
+        Raises:
+            ConfigError: the folder is a file, or holds something that is not this run.
+            CheckpointError: it holds a run with other settings, data or world size, so that going on would not be
+                the same run.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--output {self.path}: a file; give a folder.")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        before = self._read_config()
+        if before is None:
+            raise ConfigError(
+                f"--output {self.path}: not empty, and without the config.json of a run. Give a new folder."
+            )
+        if not config.resume:
+            raise ConfigError(
+                f"--output {self.path}: holds another run. Go on with it by --resume, or give a new folder."
+            )
+        now = _as_json({"run": config.as_dict(), **facts})
+        for where, old, new in _differences(before, now):
+            raise CheckpointError(
+                f"--output {self.path}: its run has {where} {old}, this one {new}; --resume needs the same. "
+                "Restore the setting, or start a new run in another folder."
+            )
+
+    def create(self, config: RunConfig, facts: Mapping[str, Any]) -> None:
+        """Make the folder and write config.json: the resolved run, `facts` (data, world size), versions and commit."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = {"run": config.as_dict(), **facts, "versions": _versions(), "git_commit": _git_commit()}
+        write_whole(self.path / "config.json", json.dumps(_as_json(record), indent=2) + "\n")
+
+    def cut(self, step: int) -> None:
+        """Drop every line of a step after `step`; with 0, drop all lines, the first evaluation's too."""
+        for file in (self.metrics, self.evaluations):
+            if file.is_file():
+                lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+                kept = [line for line in lines if line.endswith("\n") and 0 <= json.loads(line)["step"] <= step]
+                write_whole(file, "".join(kept if step else []))
+
+    def _read_config(self) -> dict[str, Any] | None:
+        try:
+            record: dict[str, Any] = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record
+
+
+def append_line(file: Path, record: Mapping[str, Any]) -> None:
+    """Append `record` as one line of JSON."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never a part."""
+    partial = file.with_name(file.name + ".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, file)
+
+
+def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(record))
+    return plain
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    found = []
+    for section, value in now["run"].items():
+        old = before["run"].get(section)
+        if section in FREE_ON_RESUME or value == old:
+            continue
+        if isinstance(value, dict) and isinstance(old, dict):
+            found += [
+                (f"--{section}.{k.replace('_', '-')}", old.get(k), v) for k, v in value.items() if v != old.get(k)
+            ]
+        else:
+            found.append((f"--{section}", old, value))
+    for fact in now:
+        if fact != "run" and now[fact] != before.get(fact):
+            found.append((fact.replace("_", " "), _short(before.get(fact)), _short(now[fact])))
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout this file runs from, or None where it is installed from a wheel."""
+    folder = Path(__file__).resolve().parent
+    done = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None

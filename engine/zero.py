@@ -1,0 +1,207 @@
+"""DeepSpeed ZeRO around the model: the one place that knows its settings, its traps and its private attributes.
+
+Everything above sees five verbs: loss_sums, backward, step, gathered, and the optimizer's learning rate.
+Private attributes of deepspeed that are touched here, and asserted: `ds_tensor` and `ds_shape` of a
+partitioned parameter, and `__compatible_ops__` (facts that hold for the version in constraints.txt).
+"""
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch._dynamo  # loaded now: deepspeed.zero.Init would import it while constructors are patched, which fails
+from torch import Tensor, nn
+
+from alttrain.engine.batch import PackedBatch
+from alttrain.engine.config import RunConfig
+from alttrain.engine.model import Backbone, PackedCausalLM, build_model
+from alttrain.engine.weights import WeightSource
+from alttrain.engine.world import World
+
+# Gradients are reduced in buckets of this many elements: 200 MB in float32.
+BUCKET_ELEMENTS = 50_000_000
+
+
+class ZeroEngine:
+    """The model and its optimizer, partitioned over the world as --zero.stage says."""
+
+    def __init__(self, config: RunConfig, backbone: Backbone, world: World) -> None:
+        """Build the model, fill in its weights and hand it to DeepSpeed; collective over the world."""
+        deepspeed = _import_deepspeed(world)
+        settings = _settings(config, backbone)
+        construction: AbstractContextManager[Any] = contextlib.nullcontext()
+        if config.zero.stage == 3:
+            dtype = getattr(torch, config.model.dtype)
+            construction = deepspeed.zero.Init(dtype=dtype, config_dict_or_path=settings)
+        model = build_model(config.model, backbone, world.device, construction)
+        _fill(model, backbone.weights, world.rank)
+        self.world = world
+        self.stage = config.zero.stage
+        self.deepspeed_engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=_adamw(model, config),
+            config=settings,
+            dist_init_required=False,
+        )
+        self._gathering = deepspeed.zero.GatheredParameters
+        assert self._model.causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
+
+    @property
+    def _model(self) -> PackedCausalLM:
+        model = self.deepspeed_engine.module
+        assert isinstance(model, PackedCausalLM)
+        return model
+
+    def loss_sums(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the forward over one pack; return loss sum (), and nll sum and token count of each role (num_roles,)."""
+        sums: tuple[Tensor, Tensor, Tensor] = self.deepspeed_engine(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            cu_seqlens=batch.cu_seqlens,
+            max_seqlen=batch.max_seqlen,
+            labels=batch.labels,
+            loss_weights=batch.loss_weights,
+            label_span_ids=batch.label_span_ids,
+            rows=batch.rows,
+        )
+        return sums
+
+    def backward(self, loss_sum: Tensor, denominator: Tensor, *, is_last: bool) -> None:
+        """Add the gradient of loss_sum / denominator to this step's.
+
+        ZeRO averages gradients over the world and DeepSpeed would divide by a number of micro-batches: the world size
+        here and `scale_wrt_gas=False` cancel both, which leaves the plain sum over ranks and micro-batches.
+
+        Args:
+            loss_sum: this pack's weighted sum of nll, ().
+            denominator: the whole step's, summed over ranks and micro-batches, ().
+            is_last: whether this is the step's last micro-batch, after which gradients are reduced.
+        """
+        self.deepspeed_engine.set_gradient_accumulation_boundary(is_last)
+        self.deepspeed_engine.backward(loss_sum * (self.world.size / denominator).float(), scale_wrt_gas=False)
+
+    def step(self, lr: float) -> Tensor:
+        """Clip, apply AdamW at rate `lr`, clear the gradients; return the gradient norm before clipping, ()."""
+        for group in self.deepspeed_engine.optimizer.param_groups:
+            group["lr"] = lr
+        norm: Any = None
+        if self.stage == 0:  # DeepSpeed keeps no norm there
+            norm = nn.utils.get_total_norm([p.grad for p in self._model.parameters() if p.grad is not None])
+        self.deepspeed_engine.step()
+        if norm is None:
+            norm = self.deepspeed_engine.get_global_grad_norm()
+        return torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within it, forwards keep no graph and recompute nothing."""
+        self.deepspeed_engine.eval()
+        with torch.no_grad():
+            yield
+        self.deepspeed_engine.train()
+
+    def parameter_bytes(self) -> dict[str, int]:
+        """Return the size of every parameter, whole, under its name in a model folder; a tied head is its embedding."""
+        return {
+            name.removeprefix("causal_lm."): math.prod(_whole_shape(p)) * p.element_size()
+            for name, p in self._model.named_parameters()
+        }
+
+    @contextlib.contextmanager
+    def gathered(self, names: list[str]) -> Iterator[dict[str, Tensor]]:
+        """Within it, the named parameters are whole on every rank; collective under ZeRO-3."""
+        by_name = {name.removeprefix("causal_lm."): p for name, p in self._model.named_parameters()}
+        parameters = {name: by_name[name] for name in names}
+        with self._gathering(list(parameters.values()), enabled=self.stage == 3):
+            yield {name: parameter.detach() for name, parameter in parameters.items()}
+
+
+def _import_deepspeed(world: World) -> Any:
+    if world.device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed
+    import deepspeed.ops
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # The shared-memory op would be compiled at this point, with a C++ compiler and ninja that a user may not have.
+    assert isinstance(deepspeed.ops.__compatible_ops__, dict)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(verbose=False)
+    return deepspeed
+
+
+def _settings(config: RunConfig, backbone: Backbone) -> dict[str, Any]:
+    """Return DeepSpeed's configuration; reasons and measurements stand behind every line that is not a default."""
+    stage, offload = config.zero.stage, config.zero.offload
+    zero: dict[str, Any] = {
+        "stage": stage,
+        # With it false, float32 communication silently becomes bfloat16 again.
+        "contiguous_gradients": True,
+        "overlap_comm": stage >= 2,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "allgather_bucket_size": BUCKET_ELEMENTS,
+    }
+    if stage == 3:
+        hidden_size = int(backbone.config.hidden_size)
+        # Norms and biases stay whole; every matrix is partitioned.
+        zero["stage3_param_persistence_threshold"] = 10 * hidden_size
+        zero["stage3_prefetch_bucket_size"] = BUCKET_ELEMENTS
+    if offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if offload == "all":
+        zero["offload_param"] = {"device": "cpu"}
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.optim.max_grad_norm,
+        "steps_per_print": 2**60,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,  # torch's AdamW is the client's
+        "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own would be compiled
+        "communication_data_type": "fp32",
+    }
+    if config.model.dtype == "bfloat16":
+        settings["bf16"] = {"enabled": True}
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings
+
+
+def _adamw(model: PackedCausalLM, config: RunConfig) -> torch.optim.Optimizer:
+    def is_matrix(parameter: nn.Parameter) -> bool:
+        return len(_whole_shape(parameter)) >= 2
+
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if is_matrix(p)], "weight_decay": config.optim.weight_decay},
+        {"params": [p for p in parameters if not is_matrix(p)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, fused=True)
+
+
+def _whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """Return a parameter's shape, which under ZeRO-3 its own `shape` hides."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@torch.no_grad()
+def _fill(model: PackedCausalLM, source: WeightSource, rank: int) -> None:
+    """Copy every parameter's values in, one parameter, and under ZeRO-3 one partition of it, at a time."""
+    for full_name, parameter in model.named_parameters():
+        name = full_name.removeprefix("causal_lm.")
+        if not hasattr(parameter, "ds_tensor"):
+            values = source.read(name, tuple(parameter.shape), 0, parameter.numel())
+            parameter.view(-1).copy_(values)
+            continue
+        shape, numel = _whole_shape(parameter), math.prod(_whole_shape(parameter))
+        partition = parameter.ds_tensor
+        assert partition.dim() == 1, partition.shape
+        start = min(rank * partition.numel(), numel)
+        stop = min(start + partition.numel(), numel)
+        partition[: stop - start].copy_(source.read(name, shape, start, stop))
+        partition[stop - start :].zero_()  # the last rank's partition is padded

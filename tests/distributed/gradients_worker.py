@@ -1,0 +1,73 @@
+"""One rank of test_gradients: the first step's loss, gradient norm and every gradient, for each denominator.
+
+usage: gradients_worker.py MODEL ROWS WEIGHTS_JSON STAGE CHECKPOINTING OUT
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from deepspeed.utils import safe_get_full_grad
+
+from alttrain.engine.batch import collate_step
+from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
+from alttrain.engine.dataset import load_dataset
+from alttrain.engine.loop import train_step
+from alttrain.engine.model import open_backbone
+from alttrain.engine.packing import pack_step
+from alttrain.engine.world import World
+from alttrain.engine.zero import ZeroEngine
+
+
+def main(model: str, rows: str, weights: str, stage: str, checkpointing: str, out: str) -> None:
+    results = {}
+    with World.from_environment() as world:
+        for per in ("weight", "token", "example"):
+            loss = LossConfig(**json.loads(weights), per=per)
+            config = RunConfig(
+                model=ModelConfig(path=model, dtype="float32", checkpointing=checkpointing),
+                data=DataConfig(train=(rows,)),
+                loss=loss,
+                batch=BatchConfig(examples=12, pack_tokens=400),
+                optim=OptimConfig(lr=1e-12, max_grad_norm=0.5),
+                zero=ZeroConfig(stage=int(stage)),
+            )
+            backbone = open_backbone(config)
+            dataset = load_dataset(config.data.train, config.data, loss, backbone.tokenizer, 400)
+            packs = pack_step(dataset.lengths, 400, world.size, backbone.work)[world.rank]
+            assert len(packs) > 1, "the law is about several packs a rank"
+            batch = collate_step(
+                [[dataset.examples[i] for i in pack] for pack in packs],
+                loss.weights(), per, world.device, work=backbone.work,
+            )  # fmt: skip
+            engine = ZeroEngine(config, backbone, world)
+            gradients: dict[str, torch.Tensor] = {}
+            engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
+            stats = train_step(engine, batch, world, lr=1e-12, epoch=0.0)
+            results[per] = {
+                "loss": float(stats.loss),
+                "grad_norm": float(stats.grad_norm),
+                "weight_sum": float(stats.weight_sum),
+                "nll_sums": stats.nll_sums.tolist(),
+                "token_counts": stats.token_counts.tolist(),
+                "gradients": gradients,
+            }
+        if world.is_first:
+            torch.save(results, Path(out))
+
+
+def _record_gradients(engine: ZeroEngine, gradients: dict[str, torch.Tensor]):  # type: ignore[no-untyped-def]
+    step = engine.step
+
+    def recorded(lr: float) -> torch.Tensor:
+        for name, parameter in engine.deepspeed_engine.module.named_parameters():
+            gradient = parameter.grad if engine.stage == 0 else safe_get_full_grad(parameter)
+            gradients[name.removeprefix("causal_lm.")] = gradient.detach().clone().double()
+        return step(lr)
+
+    return recorded
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
