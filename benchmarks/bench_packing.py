@@ -55,7 +55,7 @@ def measure(lengths: list[int], batch: BatchConfig, epochs: int, world_size: int
         pack_seconds.append(time.perf_counter() - start)
         works = [R1_DISTILL_QWEN_7B.flops([documents[i] for pack in rank for i in pack]) for rank in ranks]
         num_packs = sum(bool(pack) for rank in ranks for pack in rank)
-        is_full = plan.epoch_of(step) % 1 != 0
+        is_full = plan.epoch_of(step + 1) % 1 != 0
         for which in ("all", "full") if is_full else ("all",):
             figures[which]["fill"].append(sum(documents) / (num_packs * batch.pack_tokens))
             figures[which]["imbalance"].append(max(works) / statistics.mean(works) - 1)

@@ -8,19 +8,20 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-EVEN_ENOUGH = 1.0005  # heaviest bin over the mean, below which evening out stops
+EVEN_ENOUGH = 1.0005  # heaviest bin over the mean of those still in play, below which evening out stops
 PARTNERS = 8  # bins, the lightest first, that the heaviest one may exchange items with
 CANDIDATES = 512  # items among which the fullest subset is sought
-FILLERS = 24  # short items a bin, at most half of all, kept back to fill the gaps that long ones leave
 SEARCH_NODES = 20_000  # placements tried before a filling is taken not to exist: some 0.1 s
 SEARCH_DEPTH = 400  # items beyond which none is tried: Python's stack is finite, and so many leave `_fill` every choice
 
 
 def fewest_bins(lengths: Sequence[int], capacity: int) -> int:
-    """Return a number of bins below which no filling exists (bound L2 of Martello and Toth 1990).
+    """Return a number of bins below which no filling exists.
 
-    For each threshold: items above half a bin stand in different bins; those of them above capacity - threshold leave
-    no room for any item of the threshold or more; what the others have no room for needs bins of its own.
+    Bound L2 of Martello and Toth 1990, for each threshold: items above half a bin stand in different bins; those of
+    them above capacity - threshold leave no room for any item of the threshold or more; what the others have no room
+    for needs bins of its own. Beside it, counting: of the items from any one upwards, a bin holds no more than it
+    holds of the shortest of them.
     """
     ascending = sorted(lengths)
     sums = list(accumulate(ascending, initial=0))
@@ -32,6 +33,9 @@ def fewest_bins(lengths: Sequence[int], capacity: int) -> int:
         room = (alone - half) * capacity - (sums[alone] - sums[half])
         homeless = max(0, sums[half] - sums[small] - room)
         fewest = max(fewest, len(ascending) - half + -(-homeless // capacity))
+    for start in range(len(ascending)):
+        most_in_one = bisect_right(sums, sums[start] + capacity) - 1 - start
+        fewest = max(fewest, -(-(len(ascending) - start) // most_in_one))
     return fewest
 
 
@@ -73,17 +77,18 @@ def fill_exactly(
 ) -> list[list[int]] | None:
     """Return a filling of `num_bins` bins, however tight, or None where there is none or bounded time finds none.
 
-    The long items are spread by work, as for bins with room to spare, and the short ones fill the gaps; where that
-    fails, all bins are filled one after another; where that fails too, every filling is tried.
+    The longer half of the items is spread by work, as for bins with room to spare, and the others fill the gaps; then
+    the longest quarter, then none; where all of that fails, every filling is tried.
     """
     longest_first = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    num_long = max(len(lengths) // 2, len(lengths) - FILLERS * num_bins)
-    spread, left = place_lightest(longest_first[:num_long], lengths, works, capacity, num_bins)
-    filled = None if left else _fill(spread, longest_first[num_long:], lengths, capacity)
-    filled = filled or _fill([[] for _ in range(num_bins)], longest_first, lengths, capacity)
-    if filled is None and len(lengths) <= SEARCH_DEPTH:
+    for num_long in (len(lengths) // 2, len(lengths) // 4, 0):
+        spread, left = place_lightest(longest_first[:num_long], lengths, works, capacity, num_bins)
+        filled = None if left else _fill(spread, longest_first[num_long:], lengths, capacity)
+        if filled is not None:
+            return filled
+    if len(lengths) <= SEARCH_DEPTH:
         return _search(longest_first, lengths, capacity, num_bins)
-    return filled
+    return None
 
 
 def _fill(
@@ -165,12 +170,11 @@ def even_out(
     """
     evened = [sorted(items, key=lambda i: (lengths[i], i)) for items in bins]
     totals = [sum(works[i] for i in items) for items in evened]
-    enough = EVEN_ENOUGH * sum(totals) / len(totals)
     active = sorted(range(len(evened)), key=totals.__getitem__)
     for _ in range(32 * len(evened)):
-        if len(active) < 2 or totals[active[-1]] <= enough:
-            break
         heavy = active[-1]
+        if len(active) == 1 or totals[heavy] * len(active) <= EVEN_ENOUGH * sum(totals[i] for i in active):
+            break
         for light in active[: min(PARTNERS, len(active) - 1)]:
             pair = (evened[heavy], evened[light])
             if _exchange(*pair, totals[heavy] - totals[light], lengths, works, capacity):

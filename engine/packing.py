@@ -108,9 +108,11 @@ class Plan:
         epoch, index = self._locate(step)
         return list(self._steps_of(epoch)[index])
 
-    def epoch_of(self, step: int) -> float:
-        """Return how many epochs have been seen after `step`, by examples."""
-        epoch, index = self._locate(step)
+    def epoch_of(self, num_done: int) -> float:
+        """Return how many epochs have been seen once `num_done` steps are done, by examples."""
+        if num_done == 0:
+            return 0.0
+        epoch, index = self._locate(num_done - 1)
         return epoch + sum(map(len, self._steps_of(epoch)[: index + 1])) / len(self._lengths)
 
     def _locate(self, step: int) -> tuple[int, int]:

@@ -82,8 +82,9 @@ class SafetensorsWeights:
         Raises:
             ModelError: a tensor is missing, has another shape, or is quantised.
         """
+        entries = self.entries
         for name, shape in expected.items():
-            entry = self.entries.get(name)
+            entry = entries.get(name)
             if entry is None:
                 raise ModelError(
                     f"{self.folder}: no tensor {name}, which its config.json calls for. Fetch the model again."

@@ -36,10 +36,10 @@ class ZeroEngine:
         settings = _settings(config, backbone)
         construction: AbstractContextManager[Any] = contextlib.nullcontext()
         if config.zero.stage == 3:
-            dtype = getattr(torch, config.model.dtype)
-            construction = deepspeed.zero.Init(dtype=dtype, config_dict_or_path=settings)
+            # No dtype here: given one, DeepSpeed takes bfloat16 wherever float16 is not supported; it reads `settings`.
+            construction = deepspeed.zero.Init(config_dict_or_path=settings)
         model = build_model(config.model, backbone, world.device, construction)
-        _fill(model, backbone.weights, world.rank)
+        _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype))
         self.world = world
         self.stage = config.zero.stage
         self.deepspeed_engine, *_ = deepspeed.initialize(
@@ -190,10 +190,11 @@ def _whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def _fill(model: PackedCausalLM, source: WeightSource, rank: int) -> None:
+def _fill(model: PackedCausalLM, source: WeightSource, rank: int, dtype: torch.dtype) -> None:
     """Copy every parameter's values in, one parameter, and under ZeRO-3 one partition of it, at a time."""
     for full_name, parameter in model.named_parameters():
         name = full_name.removeprefix("causal_lm.")
+        assert parameter.dtype == dtype, (name, parameter.dtype)
         if not hasattr(parameter, "ds_tensor"):
             values = source.read(name, tuple(parameter.shape), 0, parameter.numel())
             parameter.view(-1).copy_(values)

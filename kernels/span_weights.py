@@ -9,14 +9,15 @@
 The weight belongs to the label token: the one that is predicted, not the one that is read. No label crosses a document,
 so the first token of a document is nobody's label and the last has none.
 
-Every sum comes from the integer counts c, which are the same in whatever order a device adds them; so the sums are exact
-to fp64 rounding and repeat to the bit.
+Every sum comes from the integer counts c, which are the same in whatever order a device adds them; so the sums are
+exact to fp64 rounding and repeat to the bit.
 
 Shapes   x (N,) int64;  span ids (N,) uint8;  cu_seqlens (S+1,) int32;  table (P,) fp32;  c (S, P) int64.
-Traffic  reads 9 bytes a token and writes 13; the vectorised path adds some 40 for its document and role indices. Nothing
+Traffic  reads 9 bytes a token and writes 13; the indices of documents and roles in between take some 40 more. Nothing
          here is in proportion to the model: a step of 65,536 tokens is 4 MB. No host synchronisation anywhere.
 """
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ def span_weights_reference(
     labels, label_roles, loss_weights = [IGNORE_INDEX] * len(tokens), [0] * len(tokens), [0.0] * len(tokens)
     denominator = 0.0
     span_weight_sums, span_token_counts = [0.0] * len(weights), [0.0] * len(weights)
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         document_weight = sum(weights[role] for role in roles[start + 1 : end])
         for t in range(start, end - 1):
             labels[t], label_roles[t] = tokens[t + 1], roles[t + 1]
@@ -99,9 +100,9 @@ def span_weights(
     num_tokens, num_documents, num_roles = input_ids.numel(), cu_seqlens.numel() - 1, table.numel()
     device = input_ids.device
     has_label = torch.ones(num_tokens, dtype=torch.bool, device=device)
-    has_label[cu_seqlens[1:].long() - 1] = False
+    has_label.index_fill_(0, cu_seqlens[1:].long() - 1, False)
     labels = torch.where(has_label, input_ids.roll(-1), IGNORE_INDEX)
-    label_span_ids = torch.where(has_label, span_ids.roll(-1), 0).to(torch.uint8)
+    label_span_ids = torch.where(has_label, span_ids.roll(-1), 0)
 
     positions = torch.arange(num_tokens, dtype=torch.int32, device=device)
     documents = torch.searchsorted(cu_seqlens[1:], positions, right=True)  # (N,) int64, which document each token is in
@@ -151,7 +152,10 @@ def _check(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tenso
 
 def _check_values(num_tokens: int, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor) -> None:
     if cu_seqlens[0] != 0 or cu_seqlens[-1] != num_tokens or bool((cu_seqlens.diff() < 1).any()):
-        raise ValueError(f"cu_seqlens must rise from 0 to the number of tokens, {num_tokens}, by 1 or more each.")
+        raise ValueError(
+            f"cu_seqlens runs from {int(cu_seqlens[0])} to {int(cu_seqlens[-1])}: it must rise from 0 to the number of "
+            f"tokens, {num_tokens}, by 1 or more at each document."
+        )
     if num_tokens and int(span_ids.max()) >= table.numel():
         raise ValueError(
             f"span_ids holds {int(span_ids.max())}: an id must be below {table.numel()}, the table's size."

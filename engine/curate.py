@@ -1,0 +1,119 @@
+"""Which traces stay: duplicates and prompts of evaluation sets go, and a seeded sample of the rest is taken.
+
+Two prompts are the same when their normalised texts are equal. Paraphrases are not found.
+"""
+
+import csv
+import json
+import random
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from alttrain.engine.errors import DataError
+from alttrain.engine.restructure import Trace
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A trace that was left out: where it came from, and why."""
+
+    where: str
+    source: str
+    reason: str
+    avoided_in: str = ""
+    """The file of `avoid` that holds its prompt."""
+
+
+def curate(traces: Sequence[Trace], avoid: Mapping[str, set[str]]) -> tuple[list[Trace], list[Dropped]]:
+    """Return the traces that stay, in order, and the others.
+
+    Args:
+        traces: of several with one prompt the first stays.
+        avoid: for each file, its normalised texts (`read_texts`); a prompt is counted at the first file that holds it.
+    """
+    kept: list[Trace] = []
+    dropped: list[Dropped] = []
+    seen: set[str] = set()
+    for trace in traces:
+        prompt = normalise("\n".join(message.content for message in trace.messages))
+        file = next((file for file, texts in avoid.items() if prompt in texts), "")
+        if prompt in seen:
+            dropped.append(Dropped(trace.where, trace.source, "its prompt has come before"))
+        elif file:
+            dropped.append(Dropped(trace.where, trace.source, f"its prompt stands in {file}", file))
+        else:
+            kept.append(trace)
+        seen.add(prompt)
+    return kept, dropped
+
+
+def choose(traces: Sequence[Trace], count: int, seed: int) -> list[Trace]:
+    """Return `count` traces (all, where there are fewer) in a random order that depends on their ids and the seed.
+
+    A smaller count with the same seed gives the first of the same traces.
+    """
+    return sorted(traces, key=lambda trace: random.Random(f"{seed}/{trace.id}").random())[:count]
+
+
+def normalise(text: str) -> str:
+    """Return `text` in NFKC and one case, its runs of whitespace as single spaces, without punctuation at the end."""
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    while text and unicodedata.category(text[-1]).startswith("P"):
+        text = text[:-1].rstrip()
+    return text
+
+
+def read_texts(path: str) -> set[str]:
+    """Return the normalised texts of every cell of a .csv or .tsv, or of every string value in a .json or .jsonl.
+
+    Raises:
+        DataError: no such file, another kind of file, or one that is not what its name says.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _READERS:
+        raise DataError(f"{path}: --avoid reads {', '.join(_READERS)}, not '{suffix}'; convert the file.")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return {normalise(text) for text in _READERS[suffix](file)} - {""}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give an existing file to --avoid.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 (byte {error.start}); convert the file.") from error
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{path}: is not valid {suffix} ({error}); mend it or take it out of --avoid.") from error
+
+
+def _csv_texts(file: TextIO) -> Iterator[str]:
+    for cells in csv.reader(file):
+        yield from cells
+
+
+def _tsv_texts(file: TextIO) -> Iterator[str]:
+    for cells in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+        yield from cells
+
+
+def _json_texts(file: TextIO) -> Iterator[str]:
+    yield from _strings(json.load(file))
+
+
+def _jsonl_texts(file: TextIO) -> Iterator[str]:
+    for number, line in enumerate(file, 1):
+        try:
+            yield from _strings(json.loads(line)) if line.strip() else ()
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
+
+
+_READERS = {".csv": _csv_texts, ".tsv": _tsv_texts, ".json": _json_texts, ".jsonl": _jsonl_texts}

@@ -1,0 +1,199 @@
+"""Causal attention within the documents of a pack, in the form of transformers' attention interface.
+
+    out_t = sum_s  softmax_s(scaling * q_t . k_s) v_s          over s <= t of the same document
+
+N tokens, S documents, Hq query heads, Hkv key and value heads (Hq a multiple of Hkv), D the head's width.
+Shapes   query (1, Hq, N, D), key and value (1, Hkv, N, D);  cu_seq_lens (S + 1,) int32;  out (1, N, Hq, D).
+
+No mask is ever built: a dense (N, N) one costs the work of the whole square, and none at all mixes the documents.
+CUDA     torch's varlen_attn, which takes the pack as it lies. Nothing waits for the device.
+CPU      SDPA with is_causal, exact without a mask, in one of two ways (benchmarks/bench_attention.py compares them):
+         a call a document on views, which copies nothing and costs about 0.1 ms of calls a document; or one call on
+         all documents of like length, right-padded, which costs a copy of q, k, v and out. Padding stands behind the
+         tokens, so a causal softmax never sees it, and its gradient is zero. Where documents have more than
+         COPY_BYTES on average the first way is faster.
+"""
+
+import functools
+import inspect
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+# Bytes of q, k, v and out of a mean document above which a copy of them costs more than a call.
+COPY_BYTES = 256 << 10
+# A bucket's longest document is at most this many times its shortest: at most a quarter of the padded work is wasted.
+BUCKET_RATIO = 1.25
+
+
+def packed_attention_reference(query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor, scaling: float) -> Tensor:
+    """Define the result, (N, Hq, D), for query (N, Hq, D), key and value (N, Hkv, D) of any floating dtype."""
+    group = query.shape[1] // key.shape[1]
+    outputs = []
+    for first, last in itertools.pairwise(cu_seqlens.tolist()):
+        q = query[first:last].transpose(0, 1)  # (Hq, T, D)
+        k, v = (x[first:last].transpose(0, 1).repeat_interleave(group, dim=0) for x in (key, value))
+        scores = scaling * (q @ k.transpose(1, 2))  # (Hq, T, T)
+        future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+        outputs.append((scores.masked_fill(future, -torch.inf).softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
+    max_length_q: int | None = None,
+    max_length_k: int | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Return causal attention within each document, and None in the place of the attention weights.
+
+    Args:
+        module: the attention module that calls; not used.
+        query: queries, (1, Hq, N, D).
+        key: keys, (1, Hkv, N, D).
+        value: values, (1, Hkv, N, D).
+        attention_mask: must be None.
+        scaling: factor of the scores; 1 / sqrt(D) where None.
+        dropout: must be 0.
+        sliding_window: must be None.
+        cu_seq_lens_q: first token of each document, then N; (S + 1,), int32, on the device of `query`.
+        cu_seq_lens_k: the same for the keys.
+        max_length_q: tokens of the longest document, or more.
+        max_length_k: the same for the keys.
+
+    Returns:
+        Out, (1, N, Hq, D), differentiable in query, key and value; None.
+
+    Raises:
+        ValueError: something is asked for that this attention does not do, or the documents are not described.
+    """
+    if attention_mask is not None:
+        raise ValueError("attention_mask is given: packed attention takes its documents from cu_seq_lens; pass None.")
+    if cu_seq_lens_q is None or cu_seq_lens_k is None or max_length_q is None or max_length_k is None:
+        raise ValueError(
+            "cu_seq_lens_q, cu_seq_lens_k, max_length_q or max_length_k is missing: without them the documents of a "
+            "pack would see each other. Pass all four to the model's forward."
+        )
+    if dropout != 0.0:
+        raise ValueError(f"dropout = {dropout}: packed attention has none; set the model's attention_dropout to 0.")
+    if sliding_window is not None:
+        raise ValueError(f"sliding_window = {sliding_window}: packed attention spans whole documents; turn it off.")
+    if query.shape[0] != 1:
+        raise ValueError(f"query has batch {query.shape[0]}: a pack is one row, (1, heads, tokens, head_dim).")
+    # (N, heads, D): how the projections have written them, so that no copy is made.
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    if query.is_cuda:
+        out = _varlen(q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling)
+    else:
+        out = _on_cpu(q, k, v, _lengths(cu_seq_lens_q, cu_seq_lens_k, q.shape[0]), scaling)
+    return out.unsqueeze(0), None
+
+
+def _varlen(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, scaling: float | None
+) -> Tensor:
+    if q.dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(f"query is {q.dtype}: packed attention on CUDA takes bfloat16 or float16.")
+    from torch.nn.attention.varlen import varlen_attn
+
+    options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
+    if q.shape[1] != k.shape[1]:
+        if _varlen_takes_gqa():
+            options["enable_gqa"] = True
+        else:
+            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    out = varlen_attn(q.contiguous(), k.contiguous(), v.contiguous(), cu_q, cu_k, max_q, max_k, **options)
+    assert isinstance(out, Tensor)  # a pair only where the log-sum-exp is asked for
+    return out
+
+
+@functools.cache
+def _varlen_takes_gqa() -> bool:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def _on_cpu(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scaling: float | None) -> Tensor:
+    # out is as large as q.
+    copied = (2 * q.numel() + k.numel() + v.numel()) * q.element_size()
+    if copied > COPY_BYTES * len(lengths):
+        return _by_document(q, k, v, lengths, scaling)
+    return _by_bucket(q, k, v, lengths, _buckets(lengths), scaling)
+
+
+def _by_document(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scaling: float | None) -> Tensor:
+    documents = zip(*(torch.split(x.unsqueeze(0), lengths, dim=1) for x in (q, k, v)), strict=True)
+    return torch.cat([_causal(q, k, v, scaling) for q, k, v in documents], dim=1)[0]
+
+
+def _by_bucket(
+    q: Tensor, k: Tensor, v: Tensor, lengths: list[int], buckets: list[list[int]], scaling: float | None
+) -> Tensor:
+    shapes = [(len(bucket), lengths[bucket[0]]) for bucket in buckets]  # (B, T): its first document is its longest
+    sizes = [documents * longest for documents, longest in shapes]
+    positions = _padded_positions(lengths, buckets)  # (N,), into all buckets laid one behind another
+
+    def pad(x: Tensor) -> list[Tensor]:
+        padded = x.new_zeros(sum(sizes), *x.shape[1:])
+        padded[positions] = x
+        parts = torch.split(padded, sizes)
+        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]  # (B, T, heads, D) each
+
+    outputs = [_causal(*bucket, scaling).flatten(0, 1) for bucket in zip(pad(q), pad(k), pad(v), strict=True)]
+    return torch.cat(outputs).index_select(0, positions)
+
+
+def _buckets(lengths: list[int]) -> list[list[int]]:
+    """Return the documents in buckets of like length, the longest first in each."""
+    buckets: list[list[int]] = []
+    for document in sorted(range(len(lengths)), key=lambda document: -lengths[document]):
+        if buckets and lengths[buckets[-1][0]] <= BUCKET_RATIO * lengths[document]:
+            buckets[-1].append(document)
+        else:
+            buckets.append([document])
+    return buckets
+
+
+def _padded_positions(lengths: list[int], buckets: list[list[int]]) -> Tensor:
+    """Return where each token of the pack stands once every document is padded to the longest of its bucket."""
+    padded_starts = [0] * len(lengths)
+    size = 0
+    for bucket in buckets:
+        for document in bucket:
+            padded_starts[document] = size
+            size += lengths[bucket[0]]
+    counts = torch.tensor(lengths)
+    offsets = torch.tensor(padded_starts) - (counts.cumsum(0) - counts)
+    return torch.arange(sum(lengths)) + offsets.repeat_interleave(counts)
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
+    # (B, T, heads, D). Grouped heads inside SDPA measure as fast as copies of k and v, and save the copies.
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True).transpose(1, 2)
+
+
+def _lengths(cu_q: Tensor, cu_k: Tensor, num_tokens: int) -> list[int]:
+    """Return the documents' lengths; reads values, which on CPU waits for nothing."""
+    starts: list[int] = cu_q.tolist()
+    lengths = [last - first for first, last in itertools.pairwise(starts)]
+    if not lengths or starts[0] != 0 or starts[-1] != num_tokens or min(lengths) < 1 or not torch.equal(cu_q, cu_k):
+        raise ValueError(
+            f"cu_seq_lens is {starts[:1]} ... {starts[-1:]}: it must rise from 0 to the number of tokens, {num_tokens}, "
+            "and be the same for queries and keys."
+        )
+    return lengths

@@ -1,0 +1,301 @@
+"""Weighted linear cross-entropy: from hidden states to the loss and both of its gradients, and no (N, V) logits kept.
+
+    loss = sum_i  w_i * nll_i              nll_i = log sum_v exp(x_iv) - x_iy        x_i = W h_i,  y = y_i
+    dx_i = w_i * (softmax(x_i) - onehot(y_i))          dh_i = W^T dx_i               dW = sum_i dx_i h_i^T
+
+N rows of hidden states, R of them projected, H their width, V the vocabulary, P spans, C rows in a chunk.
+Shapes   h (N, H) and W (V, H), both fp32 or both bf16;  y (N,) int64;  w (N,) fp32;  loss () fp32.
+
+One pass. The loss is linear in the upstream gradient g, so dh and dW are made in the forward, while a chunk's logits
+are at hand, and the backward multiplies by g. That is three products of 2 R H V operations each, where recomputing the
+logits in the backward takes four; and W is not needed (under ZeRO-3: gathered) a second time.
+
+Memory. A chunk of C logits lives in one slab (C, V): logits, then exponentials, then the gradient, in the same place.
+The softmax runs over a few rows at a time, which are still in the cache when they are read again; bf16 rows pass
+through an fp32 scratch of that size. Beside the two gradients there are the slab, the scratch and, in bf16, dW's fp32
+accumulator. SLAB_BYTES sets C, and with it how often dW is read and written again.
+
+Numerics. The maximum is subtracted; exponentials, sums, nll and (softmax - onehot) * w are fp32 and rounded to W's
+dtype only as operands of the two products; the label's entry is formed as (p - 1) * w, which keeps its digits where p
+is near 1. dW is summed over chunks in fp32 and rounded once; sums over rows are made in fp64. Every sum has a fixed
+order: the same inputs give the same bits.
+
+Rows outside `rows` cost nothing in any product. A row without label (-100) or with weight 0 adds exactly 0. A row with
+a label and weight 0 counts in `nll_sums`, so that evaluation can measure roles that are not trained. Nothing here
+waits for the device: values are checked on CPU only.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IGNORE_INDEX = -100
+# Logits of one chunk: 1,765 rows in fp32 at V = 152,064, 3,530 in bf16.
+SLAB_BYTES = 1 << 30
+# fp32 logits that the softmax works on at a time, few enough to stay in a CPU's cache from the maximum to the gradient.
+TILE_BYTES = 4 << 20
+# Partial product of dW, where it cannot be added to the fp32 accumulator by the product itself.
+PARTIAL_BYTES = 32 << 20
+
+
+class LossSums(NamedTuple):
+    """Sums over the projected rows that have a label; only `loss_sum` is differentiable.
+
+    Attributes:
+        loss_sum: sum of weight * nll, (), fp32.
+        nll_sums: sum of nll, unweighted, of each span, (num_spans,), fp32.
+        weight_sums: sum of weights of each span, (num_spans,), fp32.
+        token_counts: number of rows of each span, (num_spans,), fp32.
+    """
+
+    loss_sum: Tensor
+    nll_sums: Tensor
+    weight_sums: Tensor
+    token_counts: Tensor
+
+
+def weighted_linear_cross_entropy_reference(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    loss_weights: Tensor,
+    span_ids: Tensor | None = None,
+    rows: Tensor | None = None,
+    *,
+    num_spans: int = 0,
+) -> LossSums:
+    """Define `weighted_linear_cross_entropy` in plain PyTorch; any floating dtype, in which everything is computed."""
+    rows = torch.arange(hidden.shape[0], device=hidden.device) if rows is None else rows
+    rows = rows[labels[rows] != IGNORE_INDEX]
+    logits = hidden[rows] @ weight.t()
+    nll = logits.logsumexp(1) - logits.gather(1, labels[rows, None])[:, 0]
+    weights = loss_weights[rows].to(nll.dtype)
+    spans = torch.zeros_like(rows) if span_ids is None else span_ids[rows]
+    of_span = (spans == torch.arange(num_spans, device=rows.device)[:, None]).to(nll.dtype)  # (P, R)
+    return LossSums((nll * weights).sum(), of_span @ nll.detach(), of_span @ weights, of_span.sum(1))
+
+
+def weighted_linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    loss_weights: Tensor,
+    span_ids: Tensor | None = None,
+    rows: Tensor | None = None,
+    *,
+    num_spans: int = 0,
+    chunk_tokens: int | None = None,
+) -> LossSums:
+    """Return the weighted sum of token losses, differentiable in `hidden` and `weight`, and the sums of each span.
+
+    The gradients are made here and handed out by the backward, which can therefore run once. Without gradients to make
+    (under `torch.no_grad`, or where neither input needs one) only the losses are computed.
+
+    Args:
+        hidden: hidden states, (N, H), fp32 or bf16.
+        weight: the head's weight, (V, H), of the same dtype.
+        labels: target ids, (N,), int64; -100 where there is none.
+        loss_weights: token weights, (N,), fp32.
+        span_ids: the span of each label, (N,), integers below `num_spans`.
+        rows: the rows to project, (R,), int64, ascending; all where None. The others count as if they had no label.
+        num_spans: number of spans P that are summed apart.
+        chunk_tokens: rows projected at a time; by default as many as fit into SLAB_BYTES.
+
+    Returns:
+        LossSums. With no rows at all `loss_sum` is 0 and still connected: its gradients are zeros.
+
+    Raises:
+        ValueError: shapes, dtypes or devices disagree; on CPU also where a label, span id or row is out of range or
+            a weight is not finite.
+        RuntimeError: (backward) it has run before.
+    """
+    _check_shapes(hidden, weight, labels, loss_weights, span_ids, rows, num_spans, chunk_tokens)
+    if hidden.device.type == "cpu":
+        _check_values(weight.shape[0], labels, loss_weights, span_ids, rows, num_spans)
+    if rows is not None:
+        labels, loss_weights = labels[rows], loss_weights[rows]
+        span_ids = None if span_ids is None else span_ids[rows]
+    has_label = labels != IGNORE_INDEX
+    weights = loss_weights.where(has_label, 0.0)
+    chunk_rows = chunk_tokens or max(1, SLAB_BYTES // (weight.shape[0] * weight.element_size()))
+    inputs = (hidden, weight, labels.clamp(min=0), weights, rows, chunk_rows)
+    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+        loss_sum, nll = _WeightedLinearCrossEntropy.apply(*inputs)  # type: ignore[no-untyped-call]
+    else:
+        nll, _, _ = _forward(*inputs, needs_hidden=False, needs_weight=False)
+        loss_sum = _weighted_sum(nll, weights)
+    if num_spans == 0:
+        return LossSums(loss_sum, *nll.new_zeros(3, 0))
+    assert span_ids is not None
+    of_span = (span_ids == torch.arange(num_spans, device=hidden.device)[:, None]) & has_label  # (P, R)
+    # A masked sum, not index_add: its order is fixed on every device.
+    sums = [torch.where(of_span, value, 0).sum(1, dtype=torch.float64).float() for value in (nll, weights, 1.0)]
+    return LossSums(loss_sum, *sums)
+
+
+class _WeightedLinearCrossEntropy(torch.autograd.Function):
+    """Gradients made in the forward, scaled in the backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, rows: Tensor | None, chunk_rows: int
+    ) -> tuple[Tensor, Tensor]:
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        nll, *gradients = _forward(
+            hidden, weight, labels, weights, rows, chunk_rows, needs_hidden=needs_hidden, needs_weight=needs_weight
+        )
+        # On ctx and not among the saved tensors: checkpointing would drop those and project everything again.
+        ctx.gradients = gradients
+        ctx.weight_dtype = weight.dtype
+        ctx.mark_non_differentiable(nll)
+        return _weighted_sum(nll, weights), nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "weighted_linear_cross_entropy: second backward through one loss. Its gradients are made in the "
+                "forward and handed out once; compute the loss again."
+            )
+        dhidden, dweight = ctx.gradients
+        ctx.gradients = None
+        dhidden = None if dhidden is None else dhidden.mul_(upstream)
+        dweight = None if dweight is None else dweight.mul_(upstream).to(ctx.weight_dtype)
+        return dhidden, dweight, None, None, None, None
+
+
+def _forward(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,  # (R,), 0 where there is none
+    weights: Tensor,  # (R,), 0 where there is no label
+    rows: Tensor | None,
+    chunk_rows: int,
+    *,
+    needs_hidden: bool,
+    needs_weight: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return nll (R,) fp32 and, where needed, dh (N, H) in h's dtype and dW (V, H) in fp32, both for g = 1."""
+    num_rows = labels.shape[0]
+    nll = torch.empty(num_rows, dtype=torch.float32, device=hidden.device)
+    dhidden = torch.zeros(hidden.shape, dtype=hidden.dtype, device=hidden.device) if needs_hidden else None
+    dweight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
+    slab = weight.new_empty(min(chunk_rows, num_rows), weight.shape[0])
+    for first in range(0, num_rows, chunk_rows):
+        chunk = slice(first, min(first + chunk_rows, num_rows))
+        of_hidden = chunk if rows is None else rows[chunk]
+        inputs = hidden[of_hidden]  # (C, H)
+        logits = torch.mm(inputs, weight.t(), out=slab[: len(inputs)])  # (C, V)
+        _softmax_in_place(logits, labels[chunk], weights[chunk], nll[chunk], needs_hidden or needs_weight)
+        if dhidden is not None:
+            dhidden[of_hidden] = logits @ weight
+        if dweight is not None:
+            _add_product(dweight, logits, inputs)
+    return nll, dhidden, dweight
+
+
+def _softmax_in_place(logits: Tensor, labels: Tensor, weights: Tensor, nll: Tensor, needs_gradient: bool) -> None:
+    """Write nll (C,) of logits (C, V) and, where needed, leave w * (softmax - onehot) where the logits were."""
+    num_rows, vocabulary = logits.shape
+    tile_rows = max(1, TILE_BYTES // (4 * vocabulary))
+    scratch = None
+    if logits.dtype != torch.float32:
+        scratch = torch.empty(min(tile_rows, num_rows), vocabulary, dtype=torch.float32, device=logits.device)
+    for first in range(0, num_rows, tile_rows):
+        part = slice(first, min(first + tile_rows, num_rows))
+        tile = logits[part] if scratch is None else scratch[: part.stop - first].copy_(logits[part])  # fp32
+        y, w = labels[part, None], weights[part, None]
+        tile -= tile.amax(1, keepdim=True)
+        x_y = tile.gather(1, y)
+        total = tile.exp_().sum(1, keepdim=True)
+        nll[part] = (total.log() - x_y)[:, 0]
+        if needs_gradient:
+            tile *= w / total
+            tile.scatter_(1, y, (x_y.exp() / total - 1) * w)
+            if scratch is not None:
+                logits[part] = tile
+
+
+def _add_product(dweight: Tensor, dlogits: Tensor, inputs: Tensor) -> None:
+    """Add dlogits (C, V) transposed times inputs (C, H) to dweight (V, H), fp32."""
+    if dlogits.dtype == torch.float32:
+        dweight.addmm_(dlogits.t(), inputs)
+        return
+    step = max(1, PARTIAL_BYTES // (inputs.shape[1] * inputs.element_size()))
+    for first in range(0, dweight.shape[0], step):
+        part = slice(first, first + step)
+        dweight[part] += dlogits[:, part].t() @ inputs
+
+
+def _weighted_sum(nll: Tensor, weights: Tensor) -> Tensor:
+    return torch.where(weights == 0, 0, nll * weights).sum(dtype=torch.float64).float()
+
+
+def _check_shapes(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    loss_weights: Tensor,
+    span_ids: Tensor | None,
+    rows: Tensor | None,
+    num_spans: int,
+    chunk_tokens: int | None,
+) -> None:
+    if hidden.dim() != 2:
+        raise ValueError(f"hidden has shape {tuple(hidden.shape)}: it must be (N, H), one row a token.")
+    if weight.dim() != 2 or weight.shape[1] != hidden.shape[1] or weight.shape[0] == 0:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}, hidden has width {hidden.shape[1]}: weight must be (V, H). Under "
+            "ZeRO-3 a weight has shape (0,) until it is gathered; call this in the forward of the module that owns it."
+        )
+    if hidden.dtype != weight.dtype or hidden.dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"hidden is {hidden.dtype}, weight is {weight.dtype}: both must be float32, or both bfloat16.")
+    per_row = {"labels": (labels, torch.int64), "loss_weights": (loss_weights, torch.float32)}
+    for name, (tensor, dtype) in per_row.items():
+        if tensor.shape != hidden.shape[:1] or tensor.dtype != dtype:
+            raise ValueError(f"{name} is {_describe(tensor)}: it must be ({hidden.shape[0]},) {dtype}, one a row.")
+    if (span_ids is None) != (num_spans == 0):
+        given = "not given" if span_ids is None else "given"
+        raise ValueError(f"span_ids are {given} and num_spans = {num_spans}: give both or neither.")
+    if span_ids is not None and (span_ids.shape != hidden.shape[:1] or span_ids.is_floating_point()):
+        raise ValueError(f"span_ids is {_describe(span_ids)}: it must be ({hidden.shape[0]},) integers, one a row.")
+    if rows is not None and (rows.dim() != 1 or rows.dtype != torch.int64):
+        raise ValueError(f"rows is {_describe(rows)}: it must be (R,) torch.int64, ascending.")
+    if chunk_tokens is not None and chunk_tokens < 1:
+        raise ValueError(f"chunk_tokens = {chunk_tokens}: at least one row must be projected at a time.")
+    tensors = (hidden, weight, labels, loss_weights, span_ids, rows)
+    devices = {str(tensor.device) for tensor in tensors if tensor is not None}
+    if len(devices) > 1:
+        raise ValueError(f"inputs are on {', '.join(sorted(devices))}: they must be on one device.")
+
+
+def _check_values(
+    vocabulary: int,
+    labels: Tensor,
+    loss_weights: Tensor,
+    span_ids: Tensor | None,
+    rows: Tensor | None,
+    num_spans: int,
+) -> None:
+    bad = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= vocabulary))
+    _refuse("labels", labels, bad, f"a label must be {IGNORE_INDEX} or in [0, {vocabulary})")
+    _refuse("loss_weights", loss_weights, ~loss_weights.isfinite(), "a weight must be finite")
+    if span_ids is not None:
+        bad = (span_ids < 0) | (span_ids >= num_spans)
+        _refuse("span_ids", span_ids, bad, f"a span id must be in [0, {num_spans})")
+    if rows is not None:
+        bad = (rows < 0) | (rows >= labels.shape[0]) | (rows.diff(prepend=rows[:1] - 1) <= 0)
+        _refuse("rows", rows, bad, f"rows must ascend within [0, {labels.shape[0]})")
+
+
+def _refuse(name: str, tensor: Tensor, bad: Tensor, rule: str) -> None:
+    if bad.any():
+        index = int(bad.nonzero()[0, 0])
+        raise ValueError(f"{name}[{index}] = {tensor[index].item()}: {rule}.")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"

@@ -1,0 +1,68 @@
+"""Settings out of range are named with their flag, value and rule; everything else passes."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from alttrain.engine.config import LossConfig, RunConfig, validate
+from alttrain.engine.errors import ConfigError
+from alttrain.engine.trace import ROLES
+
+GOOD = RunConfig(
+    model=dataclasses.replace(RunConfig().model, path="m"),
+    data=dataclasses.replace(RunConfig().data, train=("t",)),
+    output="o",
+)
+
+
+def changed(section: str, **values: Any) -> RunConfig:
+    if section == "run":
+        return dataclasses.replace(GOOD, **values)
+    return dataclasses.replace(GOOD, **{section: dataclasses.replace(getattr(GOOD, section), **values)})
+
+
+def test_defaults_are_valid() -> None:
+    validate(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "said"),
+    [
+        ("model", {"path": ""}, "--model.path is missing"),
+        ("data", {"train": ()}, "--data.train is missing"),
+        ("run", {"output": ""}, "--output is missing"),
+        ("run", {"seed": -1}, "--seed is -1"),
+        ("zero", {"stage": 4}, "--zero.stage is 4: it must be 0, 1, 2 or 3"),
+        ("zero", {"stage": -1}, "--zero.stage is -1"),
+        ("zero", {"stage": 0}, "--zero.stage 0 with --model.dtype bfloat16"),
+        ("zero", {"stage": 2, "offload": "all"}, "--zero.offload all needs --zero.stage 3"),
+        ("optim", {"lr": 0.0}, "--optim.lr is 0.0: it must be a positive number"),
+        ("optim", {"lr": math.nan}, "--optim.lr is nan"),
+        ("optim", {"lr": math.inf}, "--optim.lr is inf"),
+        ("optim", {"betas": (0.9, 1.0)}, "--optim.betas is (0.9, 1.0)"),
+        ("optim", {"weight_decay": -0.1}, "--optim.weight-decay is -0.1"),
+        ("optim", {"max_grad_norm": math.nan}, "--optim.max-grad-norm is nan"),
+        ("batch", {"pack_tokens": 0}, "--batch.pack-tokens is 0"),
+        ("batch", {"examples": 0}, "--batch.examples and --batch.tokens are both 0"),
+        ("schedule", {"epochs": 0}, "--schedule.epochs and --schedule.steps are both 0"),
+        ("schedule", {"warmup_steps": -1}, "--schedule.warmup-steps is -1"),
+        ("checkpoint", {"keep": 0}, "--checkpoint.keep is 0"),
+        ("loss", {"assessment": -1.0}, "--loss.assessment is -1.0: a weight must be a number, 0 or more"),
+        ("loss", {"answer": math.nan}, "--loss.answer is nan"),
+        ("loss", dict.fromkeys(LossConfig().weights(), 0.0), "every --loss weight is 0"),
+    ],
+)
+def test_out_of_range_is_named(section: str, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        validate(changed(section, **values))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_role_has_a_weight_and_all_ones_is_plain_sft() -> None:
+    weights = LossConfig().weights()
+    assert tuple(weights) == ROLES
+    assert {role for role, weight in weights.items() if weight == 0} == {"prompt", "opening"}
+    assert set(weights.values()) == {0.0, 1.0}
