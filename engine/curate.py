@@ -8,23 +8,12 @@ import json
 import random
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from alttrain.engine.errors import DataError
+from alttrain.engine.ordinary import Dropped
 from alttrain.engine.restructure import Trace
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A trace that was left out: where it came from, and why."""
-
-    where: str
-    source: str
-    reason: str
-    avoided_in: str = ""
-    """The file of `avoid` that holds its prompt."""
 
 
 def curate(traces: Sequence[Trace], avoid: Mapping[str, set[str]]) -> tuple[list[Trace], list[Dropped]]:

@@ -6,33 +6,35 @@ Numbers and names only: no text of a row ever enters a card.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from alttrain.engine.curate import Dropped
+from alttrain.engine.ordinary import Dropped, Ordinary
+from alttrain.engine.trace import ROLES
 
 
 @dataclass(frozen=True)
-class SourceFacts:
-    """A source as the card states it."""
+class Taken:
+    """A source, with the number of its rows that could be taken and that were."""
 
-    name: str
-    label: str
-    file: str
-    sha256: str
-    licence: str
-    num_read: int
+    source: Ordinary
     num_usable: int
     num_taken: int
+    num_wanted: int
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the rows are, by role."""
+    """How long the rows are."""
 
     unit: str
     """`tokens` or `characters`."""
-    by_role: Mapping[str, int]
-    rows_with_role: Mapping[str, int]
-    longest_row: int
+    rows: Sequence[Counter[str]]
+    """The units of each role, for every row."""
+
+    @property
+    def totals(self) -> list[int]:
+        """The length of every row."""
+        return [row.total() for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -44,28 +46,56 @@ class DataFacts:
     structure: str
     order: Sequence[str]
     seed: int
-    sources: Sequence[SourceFacts]
+    sources: Sequence[Taken]
     dropped: Sequence[Dropped]
     avoid: Mapping[str, str]
     """sha256 of each file."""
     lengths: Lengths
-    notes: Sequence[str]
+
+    @property
+    def shortages(self) -> list[str]:
+        """A sentence for each label of which fewer rows remain than were asked for."""
+        return [
+            f"Of {taken.num_wanted} {taken.source.label} rows asked for, {taken.num_taken} remain: all are taken."
+            for taken in self.sources
+            if taken.num_taken < taken.num_wanted
+        ]
+
+    @property
+    def reasons(self) -> list[tuple[str, str, int]]:
+        """Source, reason and number of rows left out for it."""
+        counts = Counter((one.source, one.reason) for one in self.dropped)
+        return [(*key, count) for key, count in sorted(counts.items())]
+
+
+def summary(facts: DataFacts) -> str:
+    """Return what was made and what was left out, in a few lines."""
+    taken = ", ".join(f"{one.num_taken} {one.source.label} of {one.num_usable}" for one in facts.sources)
+    totals = facts.lengths.totals
+    return "\n".join(
+        [
+            f"{facts.file}: {len(totals)} rows ({taken}), structure {facts.structure}; "
+            f"{facts.lengths.unit} a row: {sum(totals) / len(totals):.1f} on average, {max(totals)} at most.",
+            *facts.shortages,
+            *(f"Left out: {count} of {source}: {reason}" for source, reason, count in facts.reasons),
+        ]
+    )
 
 
 def data_card(facts: DataFacts) -> str:
     """Return the card as Markdown; the same facts give the same text."""
-    num_rows = sum(source.num_taken for source in facts.sources)
+    num_rows = len(facts.lengths.rows)
     sections = [
         f"# {facts.file}",
         f"{num_rows} rows for supervised fine-tuning of a reasoning model, made by `recipes/build_dataset.py`: structure "
         f"`{facts.structure}` ({', '.join(facts.order)}), seed {facts.seed}, sha256 `{facts.sha256}`.",
-        *facts.notes,
+        *facts.shortages,
         "## Sources",
         _sources(facts.sources),
         "## Left out",
         _dropped(facts),
         "## Lengths",
-        _lengths(facts.lengths, num_rows),
+        _lengths(facts.lengths),
         "## How it was made",
         "The understanding is the first real sentence of the source's trace. The assessment is one sentence put together "
         "from templates by the row's label and category; no model and no person looked at the row. A harmful row's "
@@ -78,41 +108,36 @@ def data_card(facts: DataFacts) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _sources(sources: Sequence[SourceFacts]) -> str:
-    return _table(
-        ("source", "label", "licence", "file", "sha256", "read", "remain", "taken"),
-        [
-            (s.name, s.label, s.licence or "not stated", s.file, f"`{s.sha256}`", s.num_read, s.num_usable, s.num_taken)
-            for s in sources
-        ],
-    )
+def _sources(sources: Sequence[Taken]) -> str:
+    lines = []
+    for taken in sources:
+        source, config = taken.source, taken.source.config
+        num_read = len(source.traces) + len(source.unusable)
+        what = (config.title, source.label, config.licence or "not stated", Path(config.path).name, source.sha256)
+        lines.append((*what, num_read, taken.num_usable, taken.num_taken))
+    return _table(("source", "label", "licence", "file", "sha256", "read", "remain", "taken"), lines)
 
 
 def _dropped(facts: DataFacts) -> str:
-    counts = Counter((one.source, one.reason) for one in facts.dropped)
-    lines = [_table(("source", "reason", "rows"), [(*key, count) for key, count in sorted(counts.items())])]
-    if not counts:
-        lines = ["Nothing was left out."]
+    lines = [_table(("source", "reason", "rows"), facts.reasons) if facts.reasons else "Nothing was left out."]
     if facts.avoid:
-        lines.append("Prompts were compared with every text in these files; a row counts at the first that holds it:")
         by_file = Counter(one.avoided_in for one in facts.dropped)
-        lines.append(
-            _table(
-                ("file", "sha256", "rows"),
-                [(name, f"`{sha256}`", by_file[name]) for name, sha256 in facts.avoid.items()],
-            )
-        )
+        hashes = [(name, sha256, by_file[name]) for name, sha256 in facts.avoid.items()]
+        lines.append("Prompts were compared with every text in these files; a row counts at the first that holds it:")
+        lines.append(_table(("file", "sha256", "rows"), hashes))
     return "\n\n".join(lines)
 
 
-def _lengths(lengths: Lengths, num_rows: int) -> str:
-    total = sum(lengths.by_role.values())
-    rows = [
-        (role, lengths.rows_with_role[role], count, f"{count / num_rows:.1f}")
-        for role, count in lengths.by_role.items()
-    ]
-    table = _table(("role", "rows", lengths.unit, f"{lengths.unit} a row"), [*rows, ("all", num_rows, total, f"{total / num_rows:.1f}")])
-    return f"{table}\n\nThe longest row has {lengths.longest_row} {lengths.unit}."
+def _lengths(lengths: Lengths) -> str:
+    totals, num_rows = lengths.totals, len(lengths.rows)
+    lines: list[tuple[str, int, int, str]] = []
+    for role in ROLES:
+        units = [row[role] for row in lengths.rows if row[role]]
+        if units:
+            lines.append((role, len(units), sum(units), f"{sum(units) / num_rows:.1f}"))
+    lines.append(("all", num_rows, sum(totals), f"{sum(totals) / num_rows:.1f}"))
+    table = _table(("role", "rows", lengths.unit, f"{lengths.unit} / all rows"), lines)
+    return f"{table}\n\nThe longest row has {max(totals)} {lengths.unit}."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -70,6 +70,7 @@ def _write_shard(engine: ZeroEngine, names: list[str], file: Path, world: World,
                 tensors[name] = whole[name].to("cpu", copy=True).contiguous()
     if world.rank == writer:
         save_file(tensors, file, metadata={"format": "pt"})
+        file.chmod(0o644)  # safetensors leaves it readable by its owner alone, and a server often is somebody else
 
 
 def _write_index(sizes: dict[str, int], shards: list[list[str]], folder: Path) -> None:

@@ -1,128 +1,152 @@
-"""Files of ordinary reasoning traces: a prompt, a response with the reasoning in it, perhaps a category.
+"""Files of rows, and data sets on the hub, read as JSON values, each with the place where it stands."""
 
-A row that holds no usable trace is left out with its reason; a file that cannot be read is an error.
-"""
-
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from alttrain.engine.curate import Dropped
-from alttrain.engine.data_card import SourceFacts
-from alttrain.engine.errors import ConfigError, DataError
-from alttrain.engine.restructure import Trace, split_understanding
-from alttrain.engine.trace import Message, split_response
+from alttrain.engine.errors import DataError
 
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """A file of ordinary traces, and how to read it."""
-
-    path: str = ""
-    """A .json or .jsonl file; empty for no rows of this label."""
-    columns: str = "prompt=question,response=response,category=category"
-    """Names in the file; a category is a text or a list of texts, and may be missing."""
-    think_open: str = "<think>"
-    """What opens the reasoning in a response; it may be missing there."""
-    think_close: str = "</think>"
-    """What closes the reasoning in a response."""
-    answer_open: str = ""
-    """What opens the answer behind the reasoning, as in <answer>; empty where nothing does."""
-    answer_close: str = ""
-    """What closes the answer."""
-    category: str = ""
-    """The category of rows that name none, as in mathematics."""
-    name: str = ""
-    """What the rows' ids and the card call the source; empty for the file's name."""
-    licence: str = ""
-    """The source's licence, for the card."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder()
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Source:
-    """What was read from one file."""
+class Item:
+    """One row as it stands in its source."""
 
-    facts: SourceFacts
-    traces: list[Trace]
-    unusable: list[Dropped]
-
-
-def slug(source: SourceConfig) -> str:
-    """Return the name of a source as its rows' ids begin: letters and digits, in lower case."""
-    return "".join(filter(str.isalnum, (source.name or Path(source.path).stem).lower()))
+    where: str
+    """`file:line`; the line on which the row starts, or the number of the row where there are no lines."""
+    number: int
+    """Which row of the source it is, from 1."""
+    value: Any
+    """What the JSON says, or the DataError that says why it is not JSON."""
 
 
-def read_source(source: SourceConfig, label: Literal["harmful", "benign"]) -> Source:
-    """Return the traces of a file; a row that holds none is left out, with the reason."""
-    name = source.name or Path(source.path).stem
-    traces: list[Trace] = []
-    unusable: list[Dropped] = []
+def read_source(name: str) -> Iterator[Item]:
+    """Yield the rows of a .jsonl, .json (one array) or .parquet file, or of the train split of a hub data set.
+
+    Raises:
+        DataError: there is no such source, it cannot be read, or it is broken in a way that hides the rows after it.
+    """
+    path = Path(name)
+    if path.is_dir():
+        raise DataError(f"{name}: is a folder; name the .jsonl, .json or .parquet files in it.")
+    if not path.exists():
+        if _HUB_ID.fullmatch(name) and path.suffix not in _READERS:
+            return _read_hub(name)
+        raise DataError(f"{name}: no such file. Give a .jsonl, .json or .parquet file, or a hub id as in owner/name.")
+    if path.suffix not in _READERS:
+        raise DataError(
+            f"{name}: its name ends in {path.suffix!r}; rows are read from .jsonl, .json and .parquet files."
+        )
+    return _READERS[path.suffix](path, name)
+
+
+def _read_jsonl(path: Path, name: str) -> Iterator[Item]:
     number = 0
-    for number, (where, record) in enumerate(records(source.path) if source.path else (), 1):
-        try:
-            traces.append(read_trace(record, source, label, f"{slug(source)}-{number}", where))
-        except DataError as error:
-            unusable.append(Dropped(where, name, str(error)))
-    facts = SourceFacts(
-        name, label, Path(source.path).name, sha256_of(source.path), source.licence, number, len(traces), 0
-    )
-    return Source(facts, traces, unusable)
+    for line, raw in enumerate(_read_bytes(path, name).split(b"\n"), start=1):
+        if raw.strip():
+            number += 1
+            where = f"{name}:{line}"
+            yield Item(where, number, _parse_line(raw, where))
 
 
-def read_trace(
-    record: Mapping[str, Any], source: SourceConfig, label: Literal["harmful", "benign"], row_id: str, where: str
-) -> Trace:
-    """Return the trace of one record of the file.
-
-    Raises:
-        DataError: the record holds none; the message tells the reason alone.
-    """
-    columns = parse_columns(source.columns)
-    prompt, response = (_text(record, columns, name) for name in ("prompt", "response"))
+def _parse_line(raw: bytes, where: str) -> Any:
     try:
-        # An opening delimiter may be missing, so the default does no harm where the source has none.
-        think, answer = split_response(response, source.think_open or "<think>", source.think_close)
-    except DataError as error:
-        raise DataError(str(error).partition(". ")[0]) from error
-    answer = _unwrap(answer or "", source)
-    if label == "benign" and not answer:
-        raise DataError("the response has no answer")
-    if any(tag in text for tag in ("<think>", "</think>") for text in (think, answer)):
-        raise DataError("a <think> or </think> stands inside the reasoning or the answer")
-    categories = record.get(columns.get("category", "category"), source.category)
-    categories = (categories,) if isinstance(categories, str) else tuple(map(str, categories or ()))
-    trace = Trace(row_id, label, categories, (Message("user", prompt),), think, answer, slug(source), where)
-    split_understanding(trace)
-    return trace
+        return json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return DataError(f"{where}: not UTF-8 (byte {error.start + 1} of the line). Save the file as UTF-8.")
+    except json.JSONDecodeError as error:
+        return DataError(
+            f"{where}: not JSON: {error.msg} (column {error.colno}). Each line of a .jsonl file is one JSON object."
+        )
+    except (RecursionError, ValueError):
+        return DataError(f"{where}: not JSON that can be read: nested too deeply, or too long a number. Mend the row.")
 
 
-def parse_columns(columns: str) -> dict[str, str]:
-    """Return {our name: the file's} from prompt=question,response=answer.
+def _read_array(path: Path, name: str) -> Iterator[Item]:
+    """Yield the items of one JSON array; where the array itself is broken nothing after that place can be found."""
+    raw = _read_bytes(path, name)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{name}:{line}: not UTF-8. Save the file as UTF-8.") from None
+    at = _skip(text, 0)
+    if text[at : at + 1] != "[":
+        raise _broken(text, at, name, "a .json file is one array of rows; call it .jsonl if each line is a row")
+    after_bracket = at = _skip(text, at + 1)
+    line, counted, number = 1, 0, 0
+    while text[at : at + 1] != "]" or at > after_bracket:
+        line, counted, number = line + text.count("\n", counted, at), at, number + 1
+        try:
+            value, at = _DECODER.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise _broken(text, error.pos, name, error.msg) from None
+        except (RecursionError, ValueError):
+            raise _broken(text, at, name, "a row is nested too deeply, or has too long a number") from None
+        yield Item(f"{name}:{line}", number, value)
+        at = _skip(text, at)
+        if text[at : at + 1] == "]":
+            break
+        if text[at : at + 1] != ",":
+            raise _broken(text, at, name, "a comma or the end of the array must stand after a row")
+        at = _skip(text, at + 1)
+    at = _skip(text, at + 1)
+    if at < len(text):
+        raise _broken(text, at, name, "more text stands after the end of the array")
 
-    Raises:
-        ConfigError: a part is not NAME=COLUMN, or NAME is not one of ours.
-    """
-    names: dict[str, str] = {}
-    for part in columns.split(","):
-        name, equals, column = (piece.strip() for piece in part.partition("="))
-        if name not in ("prompt", "response", "category") or not equals or not column:
-            raise ConfigError(f"--columns says '{part}': it must be like prompt=question,response=answer,category=topic.")
-        names[name] = column
-    return {"prompt": "prompt", "response": "response"} | names
+
+def _broken(text: str, at: int, name: str, reason: str) -> DataError:
+    line = text.count("\n", 0, at) + 1
+    return DataError(f"{name}:{line}: not a JSON array of rows: {reason}. Mend the file.")
 
 
-def _text(record: Mapping[str, Any], columns: Mapping[str, str], name: str) -> str:
-    value = record.get(columns[name])
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"its {name} ('{columns[name]}') is missing, empty or not text")
-    return value
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
-def _unwrap(answer: str, source: SourceConfig) -> str:
-    opening, closing = source.answer_open, source.answer_close
-    if not (answer.startswith(opening) and answer.endswith(closing)):
-        raise DataError(f"the answer does not stand between '{opening}' and '{closing}'")
-    return answer[len(opening) : len(answer) - len(closing)].strip()
+def _read_parquet(path: Path, name: str) -> Iterator[Item]:
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = [row for batch in file.iter_batches() for row in batch.to_pylist()]
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise DataError(
+            f"{name}: not a parquet file that can be read ({type(error).__name__}). Write it again."
+        ) from None
+    for number, row in enumerate(rows, start=1):
+        yield Item(f"{name}:{number}", number, row)
+
+
+def _read_hub(name: str) -> Iterator[Item]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(name, split="train")
+    except Exception as error:  # the hub's client fails in dozens of ways: any of them means that there are no rows
+        raise DataError(
+            f"{name}: no such file, and the hub does not hand out a data set of that name ({type(error).__name__}). "
+            "Check name and network, or give a file."
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield Item(f"{name}:{number}", number, row)
+
+
+def _read_bytes(path: Path, name: str) -> bytes:
+    """Return the file without the mark that some editors put before UTF-8."""
+    try:
+        return path.read_bytes().removeprefix(_BOM)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {os.strerror(error.errno or 0)}.") from None
+
+
+_READERS = {".jsonl": _read_jsonl, ".json": _read_array, ".parquet": _read_parquet}

@@ -93,10 +93,10 @@ _FOLLOWING = re.compile(r"(\s*)(\S?)")
 
 # Words to start a thought with: a sentence of nothing else says nothing about the problem.
 _FILLER_WORD = (
-    r"(?:o+ka+y|ok|al{1,2} ?right|right|so|well|hm+|um+|uh+|ah+|oh|now|wait|sure|yes|yeah|first(?:ly)?|then|and|but|great"
-    r"|good|got it|i see|step by step"
-    r"|(?:let me|let'?s)(?: (?:think|see|work|go|break|tackle|look|figure|start|begin|about|with|by|through|at|down|into"
-    r"|out|on|this|that|it|over|one|problem|question|task|request|here|carefully|again|together|step|thinking|the))+"
+    r"(?:o+ka+y|ok|al{1,2} ?right|right|so|well|hm+|um+|uh+|ah+|oh|now|wait|sure|yes|yeah|first(?:ly)?|then|and|but"
+    r"|great|good|got it|i see|step by step"
+    r"|(?:let me|let'?s)(?: (?:think|see|work|go|break|tackle|look|figure|start|begin|about|with|by|through|at|down"
+    r"|into|out|on|this|that|it|over|one|problem|question|task|request|here|carefully|again|together|step|thinking|the))+"
     r"|好的?|嗯+|呃|那么|首先|让我(?:想想|看看|想一想|思考一下))"
 )
 _FILLER = re.compile(rf"{_FILLER_WORD}(?:[\s,.;:!…—，、。-]+{_FILLER_WORD})*", re.IGNORECASE)

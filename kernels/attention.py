@@ -151,7 +151,9 @@ def _by_bucket(
         padded = x.new_zeros(sum(sizes), *x.shape[1:])
         padded[positions] = x
         parts = torch.split(padded, sizes)
-        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]  # (B, T, heads, D) each
+        return [
+            part.view(*shape, *x.shape[1:]) for part, shape in zip(parts, shapes, strict=True)
+        ]  # (B, T, heads, D) each
 
     outputs = [_causal(*bucket, scaling).flatten(0, 1) for bucket in zip(pad(q), pad(k), pad(v), strict=True)]
     return torch.cat(outputs).index_select(0, positions)
@@ -193,7 +195,7 @@ def _lengths(cu_q: Tensor, cu_k: Tensor, num_tokens: int) -> list[int]:
     lengths = [last - first for first, last in itertools.pairwise(starts)]
     if not lengths or starts[0] != 0 or starts[-1] != num_tokens or min(lengths) < 1 or not torch.equal(cu_q, cu_k):
         raise ValueError(
-            f"cu_seq_lens is {starts[:1]} ... {starts[-1:]}: it must rise from 0 to the number of tokens, {num_tokens}, "
-            "and be the same for queries and keys."
+            f"cu_seq_lens is {starts[:1]} ... {starts[-1:]}: it must rise from 0 to the number of tokens, "
+            f"{num_tokens}, and be the same for queries and keys."
         )
     return lengths

@@ -7,30 +7,25 @@ Prompts that come twice, or that stand in a file given by --avoid, are dropped a
 
 import hashlib
 import json
-import os
 import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from alttrain.engine.cli import exit_on_user_error
-from alttrain.engine.curate import Dropped, choose, curate, read_texts
-from alttrain.engine.data_card import DataFacts, Lengths, SourceFacts, data_card
-from alttrain.engine.errors import ConfigError, DataError
-from alttrain.engine.restructure import (
-    ORDER,
-    Structure,
-    TemplateAssessor,
-    Trace,
-    restructure,
-    split_understanding,
-)
+from alttrain.engine.config import DataConfig, LossConfig
+from alttrain.engine.curate import choose, curate, read_texts
+from alttrain.engine.data_card import DataFacts, Lengths, Taken, data_card, summary
+from alttrain.engine.errors import ConfigError, DataError, ModelError
+from alttrain.engine.ordinary import Dropped, SourceConfig, read_ordinary, sha256_of
+from alttrain.engine.restructure import ORDER, Structure, TemplateAssessor, restructure
+from alttrain.engine.rows import read_rows
 from alttrain.engine.run_folder import write_whole
-from alttrain.engine.trace import Message, Row, split_response
+from alttrain.engine.trace import ROLES, Row
 
 
 @dataclass(frozen=True)
@@ -66,23 +61,22 @@ def build(config: BuildConfig) -> str:
     """
     check(config)
     avoid = dict(zip(short_names(config.avoid), map(read_texts, config.avoid), strict=True))
-    sources = [read_source(config.harmful, "harmful"), read_source(config.benign, "benign")]
+    sources = [read_ordinary(config.harmful, "harmful"), read_ordinary(config.benign, "benign")]
     usable, dropped = curate([trace for source in sources for trace in source.traces], avoid)
     rows: list[Row] = []
-    facts, notes = [], []
+    taken: list[Taken] = []
     for source, wanted in zip(sources, (config.num_harmful, config.num_benign), strict=True):
-        candidates = [trace for trace in usable if trace.label == source.facts.label]
+        candidates = [trace for trace in usable if trace.label == source.label]
         chosen = choose(candidates, wanted, config.seed)
-        facts.append(replace(source.facts, num_usable=len(candidates), num_taken=len(chosen)))
-        if len(chosen) < wanted:
-            notes.append(f"Of {wanted} {source.facts.label} rows asked for, {len(chosen)} remain: all are taken.")
         assess = TemplateAssessor(config.seed)
         rows += [restructure(trace, config.structure, assess, config.seed) for trace in chosen]
-    if not rows:
-        raise DataError(f"{config.output}: no row remains of {len(usable) + len(dropped)}; nothing is written.")
+        if source.config.path:
+            taken.append(Taken(source, len(candidates), len(chosen), wanted))
     random.Random(config.seed).shuffle(rows)
     dropped = [one for source in sources for one in source.unusable] + dropped
-    return write(config, rows, facts, dropped, notes)
+    if not rows:
+        raise DataError(f"{config.output}: none of {len(usable) + len(dropped)} rows read remains; nothing is written.")
+    return write(config, rows, taken, dropped, avoid)
 
 
 def check(config: BuildConfig) -> None:
@@ -98,11 +92,80 @@ def check(config: BuildConfig) -> None:
             raise ConfigError(f"{flag} is {count}: it must be 0 or more.")
     if not config.output.endswith(".jsonl"):
         raise ConfigError(f"--output is '{config.output}': it must end in .jsonl.")
-    if slug(config.harmful) == slug(config.benign):
-        raise ConfigError(f"both sources are called '{slug(config.harmful)}': give them a --harmful.name and --benign.name, from which ids are made.")
+    if config.harmful.slug == config.benign.slug:
+        raise ConfigError(
+            f"both sources are called '{config.harmful.slug}', and ids are made of it: give --benign.name another."
+        )
 
 
 def short_names(files: Sequence[str]) -> list[str]:
     """Return the files' names, without their folders where that leaves them apart."""
     names = [Path(file).name for file in files]
     return names if len(set(names)) == len(names) else list(files)
+
+
+def write(
+    config: BuildConfig, rows: list[Row], taken: list[Taken], dropped: list[Dropped], avoid: Iterable[str]
+) -> str:
+    """Write the rows, once the engine has read them back, and the card; return what to tell the user."""
+    output = Path(config.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(as_record(row), ensure_ascii=False) + "\n" for row in rows)
+    with tempfile.TemporaryDirectory(prefix=".alttrain-", dir=output.parent) as folder:
+        draft = Path(folder) / output.name
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        lengths = measure(draft, config.tokenizer)
+    facts = DataFacts(
+        file=output.name,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        structure=config.structure,
+        order=ORDER[config.structure],
+        seed=config.seed,
+        sources=taken,
+        dropped=dropped,
+        avoid=dict(zip(avoid, map(sha256_of, config.avoid), strict=True)),
+        lengths=lengths,
+    )
+    write_whole(output, text)
+    write_whole(output.with_suffix(".md"), data_card(facts))
+    return summary(facts)
+
+
+def as_record(row: Row) -> dict[str, Any]:
+    """Return `row` in the project's own format, one line of JSONL."""
+    is_plain = len(row.messages) == 1 and row.messages[0].role == "user"
+    prompt = {"prompt": row.messages[0].content} if is_plain else {"messages": list(map(asdict, row.messages))}
+    return {"id": row.id, "label": row.label} | prompt | {"spans": list(map(asdict, row.spans)), "source": row.source}
+
+
+def measure(file: Path, tokenizer: str) -> Lengths:
+    """Read the rows of `file` back and return how long they are: in tokens of `tokenizer`, or in characters."""
+    sizes: list[Counter[str]] = []
+    if tokenizer:
+        from transformers import AutoTokenizer
+
+        from alttrain.engine.dataset import load_dataset
+
+        try:
+            loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{tokenizer}: transformers reads no tokenizer there; give --tokenizer a folder."
+            ) from error
+        dataset = load_dataset([str(file)], DataConfig(), LossConfig(), loaded, max_tokens=sys.maxsize)
+        sizes = [Counter(ROLES[span_id] for span_id in example.span_ids) for example in dataset.examples]
+    else:
+        for row in read_rows([str(file)]).rows:
+            size = Counter({"prompt": sum(len(message.content) for message in row.messages)})
+            for span in row.spans:
+                size[span.role] += len(span.text)
+            sizes.append(size)
+    return Lengths("tokens" if tokenizer else "characters", sizes)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    config = tyro.cli(BuildConfig, default=CONFIG, description=__doc__)
+    with exit_on_user_error():
+        sys.stdout.write(build(config) + "\n")

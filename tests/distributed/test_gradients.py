@@ -1,7 +1,7 @@
 """The law the engine stands on: the first step's loss, gradient norm and every gradient are those of the definition.
 
-The definition is computed in fp64, one document at a time, with transformers alone; the engine in fp32, on two ranks, in
-several packs a rank, with unequal weights.
+The definition is computed in fp64, one document at a time, with transformers alone; the engine in fp32, on two ranks,
+in several packs a rank, with unequal weights.
 """
 
 import json

@@ -1,0 +1,46 @@
+"""Every recipe is a run that could start: valid settings, and the published hyper-parameters."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from alttrain.engine.config import RunConfig, validate
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+SIZES = ("1p5b", "7b", "8b", "14b", "32b")
+
+
+def config_of(name: str) -> RunConfig:
+    config = runpy.run_path(str(RECIPES / f"alttrain_{name}.py"))["CONFIG"]
+    assert isinstance(config, RunConfig)
+    return config
+
+
+@pytest.mark.parametrize("name", [*SIZES, "nano"])
+def test_recipe_is_valid_and_weights_the_assessment(name: str) -> None:
+    config = config_of(name)
+    validate(config)
+    assert config.loss.assessment == 2.0
+    assert (config.loss.prompt, config.loss.opening) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_published_hyper_parameters(name: str) -> None:
+    config = config_of(name)
+    assert config.schedule.epochs == 15
+    assert config.schedule.warmup_steps == 5
+    assert (config.optim.lr, config.optim.betas, config.optim.weight_decay) == (1e-5, (0.9, 0.95), 1e-4)
+    assert config.batch.examples == (16 if name == "1p5b" else 8)
+    assert config.model.path.startswith("deepseek-ai/DeepSeek-R1-Distill-")
+
+
+def test_nano_rows_hold_out_whole_things() -> None:
+    make_rows = runpy.run_path(str(RECIPES / "alttrain_nano.py"))["make_rows"]
+    train, held_out = make_rows(0)
+    assert (len(train), len(held_out)) == (400, 200)
+    things = [{str(row["id"]).split("-")[0] for row in rows} for rows in (train, held_out)]
+    assert not things[0] & things[1]
+    assert make_rows(0) == (train, held_out)
+    for rows in (train, held_out):
+        assert {row["label"] for row in rows} == {"harmful", "benign"}
