@@ -4,16 +4,18 @@ Two prompts are the same when their normalised texts are equal. Paraphrases are 
 """
 
 import csv
-import json
 import random
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from alttrain.engine.errors import DataError
 from alttrain.engine.ordinary import Dropped
 from alttrain.engine.restructure import Trace
+from alttrain.engine.sources import read_source
+
+_DIALECTS: dict[str, dict[str, Any]] = {".csv": {}, ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE}}
 
 
 def curate(traces: Sequence[Trace], avoid: Mapping[str, set[str]]) -> tuple[list[Trace], list[Dropped]]:
@@ -56,53 +58,39 @@ def normalise(text: str) -> str:
 
 
 def read_texts(path: str) -> set[str]:
-    """Return the normalised texts of every cell of a .csv or .tsv, or of every string value in a .json or .jsonl.
+    """Return the normalised texts of every cell of a .csv or .tsv, or of every string in the rows of another source.
 
     Raises:
-        DataError: no such file, another kind of file, or one that is not what its name says.
+        DataError: the file is missing, or not what its name says.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _READERS:
-        raise DataError(f"{path}: --avoid reads {', '.join(_READERS)}, not '{suffix}'; convert the file.")
+    texts = _table_texts(path, suffix) if suffix in _DIALECTS else _row_texts(path)
+    return {normalise(text) for text in texts} - {""}
+
+
+def _table_texts(path: str, suffix: str) -> Iterator[str]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return {normalise(text) for text in _READERS[suffix](file)} - {""}
+            for cells in csv.reader(file, **_DIALECTS[suffix]):
+                yield from cells
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give an existing file to --avoid.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start}); convert the file.") from error
-    except (csv.Error, ValueError) as error:
-        raise DataError(f"{path}: is not valid {suffix} ({error}); mend it or take it out of --avoid.") from error
+        raise DataError(f"{path}: not UTF-8 (byte {error.start + 1}). Save the file as UTF-8.") from error
+    except csv.Error as error:
+        raise DataError(f"{path}: not a {suffix} table ({error}). Mend it, or take it out of --avoid.") from error
 
 
-def _csv_texts(file: TextIO) -> Iterator[str]:
-    for cells in csv.reader(file):
-        yield from cells
-
-
-def _tsv_texts(file: TextIO) -> Iterator[str]:
-    for cells in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-        yield from cells
-
-
-def _json_texts(file: TextIO) -> Iterator[str]:
-    yield from _strings(json.load(file))
-
-
-def _jsonl_texts(file: TextIO) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
-        try:
-            yield from _strings(json.loads(line)) if line.strip() else ()
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from error
+def _row_texts(path: str) -> Iterator[str]:
+    for item in read_source(path):
+        if isinstance(item.value, DataError):
+            raise item.value
+        yield from _strings(item.value)
 
 
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
+    elif isinstance(value, (dict, list)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _strings(part)
-
-
-_READERS = {".csv": _csv_texts, ".tsv": _tsv_texts, ".json": _json_texts, ".jsonl": _jsonl_texts}

@@ -87,8 +87,8 @@ def data_card(facts: DataFacts) -> str:
     num_rows = len(facts.lengths.rows)
     sections = [
         f"# {facts.file}",
-        f"{num_rows} rows for supervised fine-tuning of a reasoning model, made by `recipes/build_dataset.py`: structure "
-        f"`{facts.structure}` ({', '.join(facts.order)}), seed {facts.seed}, sha256 `{facts.sha256}`.",
+        f"{num_rows} rows for supervised fine-tuning of a reasoning model, made by `recipes/build_dataset.py`: "
+        f"structure `{facts.structure}` ({', '.join(facts.order)}), seed {facts.seed}, sha256 `{facts.sha256}`.",
         *facts.shortages,
         "## Sources",
         _sources(facts.sources),
@@ -97,12 +97,12 @@ def data_card(facts: DataFacts) -> str:
         "## Lengths",
         _lengths(facts.lengths),
         "## How it was made",
-        "The understanding is the first real sentence of the source's trace. The assessment is one sentence put together "
-        "from templates by the row's label and category; no model and no person looked at the row. A harmful row's "
-        "reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a benign "
-        "row's are the source's. Two prompts count as the same when they are equal in NFKC, without regard to case, "
-        "runs of white space and punctuation at the end: paraphrases are not found. Rows of a label are a simple random "
-        "sample of those that remain, without balancing categories.",
+        "The understanding is the first real sentence of the source's trace. The assessment is one sentence put "
+        "together from templates by the row's label and category; no model and no person looked at the row. A harmful "
+        "row's reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a "
+        "benign row's are the source's. Two prompts count as the same when they are equal in NFKC, without regard to "
+        "case, runs of white space and punctuation at the end: paraphrases are not found. The rows of a label are a "
+        "simple random sample of those that remain; categories are not balanced.",
         "The prompts of harmful rows describe harmful acts. They are meant for teaching a model to refuse.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -141,5 +141,5 @@ def _lengths(lengths: Lengths) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+    lines = [[str(cell).replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -72,12 +72,13 @@ def _loss_weights(config: RunConfig) -> list[str]:
 
 
 def _data(data: dict[str, Any]) -> list[str]:
+    counts = {**data["train"], "skipped": len(data["train"]["skipped"])}
     lines = ["## Data", f"Files: {', '.join(f'`{name}`' for name in data['files'])}.", ""]
     return [
         *lines,
         "| | |",
         "|---|---|",
-        *(f"| {name} | {_cell(value)} |" for name, value in data["train"].items()),
+        *(f"| {name} | {_cell(value)} |" for name, value in counts.items()),
         "",
     ]
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.restructure import Trace, split_understanding
-from alttrain.engine.rows import Format, parse_columns, parse_row
+from alttrain.engine.row_format import Format, parse_columns, parse_row
 from alttrain.engine.sources import Item, read_source
 
 Label = Literal["harmful", "benign"]
@@ -28,10 +28,6 @@ class SourceConfig:
     """What opens the reasoning in a response; it may be missing there."""
     think_close: str = "</think>"
     """What closes the reasoning in a response."""
-    answer_open: str = ""
-    """What opens the answer, as in <answer>; empty where nothing does."""
-    answer_close: str = ""
-    """What closes the answer."""
     category_column: str = "category"
     """The column with the row's category, or with a list of them; it may be missing."""
     category: str = ""
@@ -50,6 +46,16 @@ class SourceConfig:
     def slug(self) -> str:
         """The beginning of its rows' ids: the title's letters and digits in lower case."""
         return "".join(filter(str.isalnum, self.title.lower()))
+
+
+@dataclass(frozen=True)
+class BenignConfig(SourceConfig):
+    """A file of ordinary traces whose answers are kept."""
+
+    answer_open: str = ""
+    """What opens the answer, as in <answer>; empty where nothing does."""
+    answer_close: str = ""
+    """What closes the answer."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,14 @@ class Ordinary:
     unusable: list[Dropped]
 
 
-def read_ordinary(config: SourceConfig, label: Label) -> Ordinary:
+def read_ordinary(config: SourceConfig) -> Ordinary:
     """Return the traces of a source, numbered from 1 as they stand there.
 
     Raises:
         ConfigError: `columns` is not of its form.
         DataError: the file is missing or broken.
     """
+    label: Label = "benign" if isinstance(config, BenignConfig) else "harmful"
     traces: list[Trace] = []
     unusable: list[Dropped] = []
     try:
@@ -109,7 +116,7 @@ def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Forma
     answer = "".join(span.text for span in row.spans if span.role == "answer")
     if not think:
         raise DataError("the response has no reasoning between its delimiters; a trace needs some.")
-    if label == "benign":
+    if isinstance(config, BenignConfig):
         answer = _unwrap(answer, config)
     trace = Trace(
         id=f"{config.slug}-{item.number}",
@@ -130,7 +137,7 @@ def sha256_of(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
 
 
-def _unwrap(answer: str, config: SourceConfig) -> str:
+def _unwrap(answer: str, config: BenignConfig) -> str:
     opening, closing = config.answer_open, config.answer_close
     if not (answer.startswith(opening) and answer.endswith(closing)):
         raise DataError(f"the answer does not stand between {opening!r} and {closing!r}; give the source's own.")

@@ -54,7 +54,7 @@ def _page(record: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plots: 
         "seconds in steps": f"{seconds:,.1f}",
         "tokens per second": f"{tokens / seconds:,.0f}" if seconds else "",
         "loss": f"{steps[0]['loss']:.4f} at step 1, {steps[-1]['loss']:.4f} at the last" if steps else "",
-        **{f"data: {name}": value for name, value in record["data"]["train"].items()},
+        **{f"data: {name}": _cell(value) for name, value in record["data"]["train"].items()},
     }
     table = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items()
@@ -66,6 +66,12 @@ def _page(record: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plots: 
         f"<style>{STYLE}</style>\n<h1>{title}</h1>\n<table>{table}</table>\n"
         f'<div class="plots">{"".join(plots)}</div>\n<h2>Settings</h2>\n<pre>{settings}</pre>\n</html>\n'
     )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items()) or "none"
+    return str(len(value)) if isinstance(value, list) else str(value)
 
 
 def _figure(title: str, caption: str, series: Series) -> str:

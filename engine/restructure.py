@@ -44,6 +44,8 @@ ORDER: Mapping[Structure, tuple[str, ...]] = {
     "answer-only": ("answer",),
 }
 
+_FORMULAS = (("\\[", "\\]"), ("\\(", "\\)"), ("\\begin{", "\\end{"))
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -98,14 +100,24 @@ def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int)
 def split_understanding(trace: Trace) -> tuple[str, str]:
     """Return the first real sentence of the trace and everything after it, the space between them with the latter.
 
+    A factorial or a full stop inside a formula may end a sentence there: the understanding then goes on until the
+    formula is closed.
+
     Raises:
         DataError: there is no such sentence.
     """
     sentences = split_sentences(trace.think.strip())
-    for index, sentence in enumerate(sentences):
-        if sentence.strip() and not is_filler(sentence):
-            return sentence.strip(), "".join(sentences[index + 1 :])
-    raise DataError(f"{trace.where}: the trace has no sentence that says anything; a trace needs at least one.")
+    start = next((i for i, sentence in enumerate(sentences) if not is_filler(sentence)), None)
+    if start is None:
+        raise DataError(f"{trace.where}: the trace has no sentence that says anything; a trace needs at least one.")
+    end = start + 1
+    while end < len(sentences) and _opens_formula("".join(sentences[start:end])):
+        end += 1
+    return "".join(sentences[start:end]).strip(), "".join(sentences[end:])
+
+
+def _opens_formula(text: str) -> bool:
+    return any(text.count(opening) > text.count(closing) for opening, closing in _FORMULAS)
 
 
 @dataclass(frozen=True)
@@ -116,10 +128,9 @@ class TemplateAssessor:
 
     def __call__(self, trace: Trace) -> str:
         """Return the sentence; the same for the same seed and trace."""
-        if trace.label == "harmful":
-            frames, topic = HARMFUL_FRAMES, harmful_topic(trace.categories)
-        else:
-            frames, topic = BENIGN_FRAMES, benign_topic(trace.categories)
+        is_harmful = trace.label == "harmful"
+        frames = HARMFUL_FRAMES if is_harmful else BENIGN_FRAMES
+        topic = harmful_topic(trace.categories) if is_harmful else benign_topic(trace.categories)
         frame, kind, reason = _draw(self.seed, trace, "assessment", frames, topic.kinds, topic.reasons)
         return frame.format(kind=kind, reason=reason)
 

@@ -1,6 +1,7 @@
 """Files of rows, and data sets on the hub, read as JSON values, each with the place where it stands."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -130,6 +131,9 @@ def _read_parquet(path: Path, name: str) -> Iterator[Item]:
 def _read_hub(name: str) -> Iterator[Item]:
     from datasets import load_dataset
 
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # one sentence at the end says what six notices about retries would
     try:
         rows = load_dataset(name, split="train")
     except Exception as error:  # the hub's client fails in dozens of ways: any of them means that there are no rows
@@ -137,6 +141,8 @@ def _read_hub(name: str) -> Iterator[Item]:
             f"{name}: no such file, and the hub does not hand out a data set of that name ({type(error).__name__}). "
             "Check name and network, or give a file."
         ) from error
+    finally:
+        log.setLevel(level)
     for number, row in enumerate(rows, start=1):
         yield Item(f"{name}:{number}", number, row)
 

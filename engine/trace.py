@@ -141,12 +141,16 @@ def split_sentences(text: str) -> list[str]:
     sentence, and so does the end of a line before a list item or a heading.
     """
     cuts, last = [0], len(text.rstrip())
+    first = len(text) - len(text.lstrip())  # where the words of the sentence begin
     for match in _SENTENCE_END.finditer(text):
         end = match.end()
         if match.group() == "\n":
-            end = cuts[-1] + len(text[cuts[-1] : match.start()].rstrip())
-        if end < last and text[cuts[-1] : end].strip() and _is_end(text, cuts[-1], match):
+            end = match.start()
+            while end > first and text[end - 1].isspace():
+                end -= 1
+        if first < end < last and _is_end(text, cuts[-1], match):
             cuts.append(end)
+            first = end + len(_following(text, end)[0])
     return [text[start:end] for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True) if end > start]
 
 
@@ -155,8 +159,7 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
     marks = match.group()
     if marks[0] not in ".!?…":
         return True
-    following = _FOLLOWING.match(text, match.end())
-    space, next_char = following.groups() if following else ("", "")
+    space, next_char = _following(text, match.end())
     if space.count("\n") > 1:
         return True
     if next_char.islower():
@@ -167,6 +170,13 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
     is_numbered = next_char.isdigit() and _NUMBERED_ABBREVIATION.search(before)
     is_list_number = match.start() - start <= _LONGEST_ABBREVIATION and _LIST_MARKER.search(before)
     return not (is_numbered or is_list_number or _ABBREVIATION.search(before) or _INITIAL.search(before))
+
+
+def _following(text: str, at: int) -> tuple[str, str]:
+    """Return the white space that begins at `at`, and the character after it."""
+    match = _FOLLOWING.match(text, at)
+    assert match, "the pattern matches the empty text too"
+    return match[1], match[2]
 
 
 def is_filler(sentence: str) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -124,7 +125,8 @@ class ZeroEngine:
 def _import_deepspeed(world: World) -> Any:
     if world.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # deepspeed calls collectives by names that torch 2.13 has begun to rename.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.distributed.* is deprecated")
     import deepspeed
     import deepspeed.ops
 

@@ -1,6 +1,7 @@
-"""Ordinary reasoning traces, harmful and benign, become AltTrain-1K or one of its controls, with a data card beside it.
+r"""Ordinary reasoning traces, harmful and benign, become AltTrain-1K or one of its controls, with a data card.
 
-    python recipes/build_dataset.py --harmful.path STAR-1.json --benign.path traces.jsonl --avoid evaluation/*.csv
+    python recipes/build_dataset.py --harmful.path STAR-1.json --benign.path traces.jsonl --avoid evaluation/*.csv \
+        --benign.columns prompt=question --benign.answer-open "<answer>" --benign.answer-close "</answer>"
 
 Prompts that come twice, or that stand in a file given by --avoid, are dropped and counted.
 """
@@ -9,21 +10,20 @@ import hashlib
 import json
 import random
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alttrain.engine.cli import exit_on_user_error
-from alttrain.engine.config import DataConfig, LossConfig
 from alttrain.engine.curate import choose, curate, read_texts
 from alttrain.engine.data_card import DataFacts, Lengths, Taken, data_card, summary
+from alttrain.engine.dataset import tokenize_rows
 from alttrain.engine.errors import ConfigError, DataError, ModelError
-from alttrain.engine.ordinary import Dropped, SourceConfig, read_ordinary, sha256_of
+from alttrain.engine.ordinary import BenignConfig, Dropped, SourceConfig, read_ordinary, sha256_of
+from alttrain.engine.render import Renderer, Tokenizer
 from alttrain.engine.restructure import ORDER, Structure, TemplateAssessor, restructure
-from alttrain.engine.rows import read_rows
 from alttrain.engine.run_folder import write_whole
 from alttrain.engine.trace import ROLES, Row
 
@@ -33,7 +33,7 @@ class BuildConfig:
     """What is read, what is made of it, and where it goes."""
 
     harmful: SourceConfig = field(default_factory=SourceConfig)
-    benign: SourceConfig = field(default_factory=SourceConfig)
+    benign: BenignConfig = field(default_factory=BenignConfig)
     num_harmful: int = 900
     """Harmful rows; all that remain, where they are fewer."""
     num_benign: int = 100
@@ -60,9 +60,12 @@ def build(config: BuildConfig) -> str:
         AlttrainError: a setting is out of range, a file cannot be read, or no row remains.
     """
     check(config)
-    avoid = dict(zip(short_names(config.avoid), map(read_texts, config.avoid), strict=True))
-    sources = [read_ordinary(config.harmful, "harmful"), read_ordinary(config.benign, "benign")]
-    usable, dropped = curate([trace for source in sources for trace in source.traces], avoid)
+    avoid = short_names(config.avoid)
+    sources = [read_ordinary(config.harmful), read_ordinary(config.benign)]
+    usable, dropped = curate(
+        [trace for source in sources for trace in source.traces],
+        {name: read_texts(file) for name, file in avoid.items()},
+    )
     rows: list[Row] = []
     taken: list[Taken] = []
     for source, wanted in zip(sources, (config.num_harmful, config.num_benign), strict=True):
@@ -98,23 +101,20 @@ def check(config: BuildConfig) -> None:
         )
 
 
-def short_names(files: Sequence[str]) -> list[str]:
-    """Return the files' names, without their folders where that leaves them apart."""
-    names = [Path(file).name for file in files]
-    return names if len(set(names)) == len(names) else list(files)
+def short_names(files: Sequence[str]) -> dict[str, str]:
+    """Return {name: file}, the names without folders where that leaves them apart; a file given twice counts once."""
+    paths = list(dict.fromkeys(files))
+    names = [Path(path).name for path in paths]
+    return dict(zip(names if len(set(names)) == len(names) else paths, paths, strict=True))
 
 
 def write(
-    config: BuildConfig, rows: list[Row], taken: list[Taken], dropped: list[Dropped], avoid: Iterable[str]
+    config: BuildConfig, rows: list[Row], taken: list[Taken], dropped: list[Dropped], avoid: Mapping[str, str]
 ) -> str:
-    """Write the rows, once the engine has read them back, and the card; return what to tell the user."""
+    """Write the rows and the card; return what to tell the user."""
     output = Path(config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    lengths = measure(rows, config.tokenizer)
     text = "".join(json.dumps(as_record(row), ensure_ascii=False) + "\n" for row in rows)
-    with tempfile.TemporaryDirectory(prefix=".alttrain-", dir=output.parent) as folder:
-        draft = Path(folder) / output.name
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        lengths = measure(draft, config.tokenizer)
     facts = DataFacts(
         file=output.name,
         sha256=hashlib.sha256(text.encode()).hexdigest(),
@@ -123,11 +123,15 @@ def write(
         seed=config.seed,
         sources=taken,
         dropped=dropped,
-        avoid=dict(zip(avoid, map(sha256_of, config.avoid), strict=True)),
+        avoid={name: sha256_of(file) for name, file in avoid.items()},
         lengths=lengths,
     )
-    write_whole(output, text)
-    write_whole(output.with_suffix(".md"), data_card(facts))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, text)
+        write_whole(output.with_suffix(".md"), data_card(facts))
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written ({error.strerror}); name another place.") from error
     return summary(facts)
 
 
@@ -138,29 +142,33 @@ def as_record(row: Row) -> dict[str, Any]:
     return {"id": row.id, "label": row.label} | prompt | {"spans": list(map(asdict, row.spans)), "source": row.source}
 
 
-def measure(file: Path, tokenizer: str) -> Lengths:
-    """Read the rows of `file` back and return how long they are: in tokens of `tokenizer`, or in characters."""
-    sizes: list[Counter[str]] = []
+def measure(rows: Sequence[Row], tokenizer: str) -> Lengths:
+    """Return how long the rows are: in tokens, as training would render them, or without a tokenizer in characters."""
     if tokenizer:
-        from transformers import AutoTokenizer
+        examples = tokenize_rows(rows, Renderer(load_tokenizer(tokenizer)), skipped=None)
+        return Lengths("tokens", [Counter(ROLES[span_id] for span_id in example.span_ids) for example in examples])
+    sizes = []
+    for row in rows:
+        size = Counter({"prompt": sum(len(message.content) for message in row.messages)})
+        for span in row.spans:
+            size[span.role] += len(span.text)
+        sizes.append(size)
+    return Lengths("characters", sizes)
 
-        from alttrain.engine.dataset import load_dataset
 
-        try:
-            loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{tokenizer}: transformers reads no tokenizer there; give --tokenizer a folder."
-            ) from error
-        dataset = load_dataset([str(file)], DataConfig(), LossConfig(), loaded, max_tokens=sys.maxsize)
-        sizes = [Counter(ROLES[span_id] for span_id in example.span_ids) for example in dataset.examples]
-    else:
-        for row in read_rows([str(file)]).rows:
-            size = Counter({"prompt": sum(len(message.content) for message in row.messages)})
-            for span in row.spans:
-                size[span.role] += len(span.text)
-            sizes.append(size)
-    return Lengths("tokens" if tokenizer else "characters", sizes)
+def load_tokenizer(name: str) -> Tokenizer:
+    """Return the tokenizer of a folder or hub id.
+
+    Raises:
+        ModelError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"--tokenizer {name}: transformers finds no tokenizer there; give its folder.") from error
+    return tokenizer
 
 
 if __name__ == "__main__":
