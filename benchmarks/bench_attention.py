@@ -19,8 +19,8 @@ from alttrain.kernels import attention
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 2e-2}
-# (Hq, Hkv, D): R1-Distill 1.5B, and a model as small as the embedded default.
-SHAPES = {"1.5B": (12, 2, 128), "nano": (4, 2, 16)}
+# (Hq, Hkv, D): a model as small as the embedded default, and R1-Distill 1.5B.
+SHAPES = {"nano": (4, 2, 16), "1.5B": (12, 2, 128)}
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

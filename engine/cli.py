@@ -15,14 +15,27 @@ from alttrain.engine.errors import AlttrainError
 
 def main(recipe: RunConfig) -> None:
     """Read the command line over `recipe`'s values and run it; a user's error prints one sentence and exits with 2."""
-    import tyro
-
-    config = tyro.cli(RunConfig, default=recipe, description=sys.modules["__main__"].__doc__)
+    config = _read_flags(recipe)
     with exit_on_user_error():
         validate(config)
         from alttrain.engine.loop import train
 
         train(config)
+
+
+def _read_flags(recipe: RunConfig) -> RunConfig:
+    """Return the recipe with the command line's values; --help and flags that cannot be read end the process here."""
+    import tyro
+
+    local_rank = _local_rank()
+    try:
+        return tyro.cli(
+            RunConfig, default=recipe, description=sys.modules["__main__"].__doc__, console_outputs=local_rank == 0
+        )
+    except SystemExit as left:
+        if left.code:
+            _let_the_first_speak(local_rank)
+        raise
 
 
 @contextmanager
@@ -35,10 +48,17 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except AlttrainError as error:
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        if local_rank > 0:
-            time.sleep(5.0)
+        _let_the_first_speak(_local_rank())
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         # Not sys.exit: interpreter shutdown waits for collectives that other ranks will never join.
         os._exit(2)
+
+
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _let_the_first_speak(local_rank: int) -> None:
+    if local_rank > 0:
+        time.sleep(5.0)

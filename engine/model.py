@@ -7,7 +7,8 @@ like any other layer's, and no logits are kept.
 
 import copy
 import functools
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,13 +131,15 @@ def open_backbone(config: RunConfig) -> Backbone:
     folder = _folder(config.model)
     _require(folder, "config.json")
     _require(folder, "tokenizer_config.json")
-    try:
+    _require(folder, "tokenizer.json")
+    with _reading(folder, "config"):
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{folder}: transformers cannot read its config or tokenizer: {reason}") from error
     _check_config(folder, model_config)
+    with _reading(folder, "config"):
+        expected = _expected_shapes(model_config)
+    with _reading(folder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    _check_end_token(folder, tokenizer)
     if config.data.chat_template:
         tokenizer.chat_template = _chat_template(config.data.chat_template)
     if len(tokenizer) > model_config.vocab_size:
@@ -149,7 +152,7 @@ def open_backbone(config: RunConfig) -> Backbone:
         weights = RandomWeights(config.seed, float(model_config.initializer_range))
     else:
         weights = SafetensorsWeights(folder)
-        weights.check(_expected_shapes(model_config))
+        weights.check(expected)
     return Backbone(folder, model_config, tokenizer, weights)
 
 
@@ -212,6 +215,30 @@ def _require(folder: Path, name: str) -> None:
     if not (folder / name).is_file():
         raise ModelError(
             f"{folder}: no {name}. A model folder holds config.json, the tokenizer's files and safetensors."
+        )
+
+
+@contextmanager
+def _reading(folder: Path, part: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a broken file makes its readers fail in dozens of ways
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200]
+        raise ModelError(
+            f"{folder}: transformers cannot read its {part} ({type(error).__name__}: {reason}). "
+            "Fetch the model again, or mend the file."
+        ) from error
+
+
+def _check_end_token(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Refuse an end token that the class of the tokenizer made up: the model has never seen it."""
+    from tokenizers import Tokenizer
+
+    end = tokenizer.eos_token
+    if end and Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(end) is None:
+        raise ModelError(
+            f"{folder}: transformers takes {end!r} for the end-of-sequence token, and tokenizer.json does not hold it. "
+            "Name the model's own as eos_token in tokenizer_config.json."
         )
 
 

@@ -95,10 +95,16 @@ class Plan:
     """The examples of every step of a run: a function of the step number, so that resuming needs nothing else."""
 
     def __init__(self, lengths: Sequence[int], batch: BatchConfig, schedule: ScheduleConfig, seed: int) -> None:
+        """Plan the run.
+
+        Raises:
+            ConfigError: an example is longer than `batch.tokens`.
+        """
         assert lengths, "a dataset without examples is refused where it is read"
         self._lengths, self._batch, self._seed = lengths, batch, seed
         self._cached: tuple[int, list[list[int]]] = (-1, [])
         self._starts = [0]  # the first step of each epoch planned so far, and of the one after
+        self._steps_of(0)  # so that a step too small for an example is refused here, before anything is written
         for epoch in range(0 if schedule.steps else schedule.epochs):
             self._starts.append(self._starts[-1] + len(self._steps_of(epoch)))
         self.num_steps: int = schedule.steps or self._starts[-1]

@@ -7,7 +7,7 @@ A row is rendered once and tokenised once. The reasoning never goes through the 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from alttrain.engine.errors import DataError, ModelError
@@ -53,7 +53,7 @@ class Rendered:
     """A row as one text, and where its parts end."""
 
     row: Row
-    text: str
+    text: str = field(repr=False)
     prompt_end: int
     """Characters that the template wrote: the prompt and the opening."""
     parts: tuple[tuple[int, int], ...]
@@ -154,15 +154,13 @@ class Renderer:
 
     def _prompt(self, conversation: list[dict[str, str]]) -> tuple[str, str]:
         """Return what the template writes for the conversation, and what it writes to open the assistant's turn."""
-        import jinja2
-
         texts = []
         for add_generation_prompt in (False, True):
             try:
                 text = self._tokenizer.apply_chat_template(
                     conversation, tokenize=False, add_generation_prompt=add_generation_prompt, **THINKING
                 )
-            except (jinja2.TemplateError, TypeError, ValueError) as error:
+            except Exception as error:  # a template is a program, and may fail like any
                 reason = " ".join(str(error).split())[:200]
                 raise DataError(f"the chat template refuses the conversation ({reason}).") from error
             texts.append(str(text))
@@ -185,15 +183,16 @@ class Renderer:
     def _token_ends(self, input_ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
         """Return the character after each token's last.
 
-        Some tokenizers trim white space off their offsets. Where that leaves a gap before the next token, the white
-        space at the end of the token's own text is added again.
+        Byte-level tokenizers may trim spaces off their offsets. Where that leaves a gap before the next token, the
+        spaces at the end of the token's own text are added again; a token of spaces alone keeps its end as it is.
         """
         ends = [end for _, end in offsets]
         for index in range(len(ends) - 1):
             gap = offsets[index + 1][0] - ends[index]
             if gap > 0:
                 text = self._tokenizer.decode([input_ids[index]], clean_up_tokenization_spaces=False)
-                ends[index] += min(gap, len(text) - len(text.rstrip()))
+                words = text.rstrip(" ")
+                ends[index] += min(gap, len(text) - len(words)) if words else 0
         return ends
 
 

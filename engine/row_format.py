@@ -188,14 +188,17 @@ def find_spans(response: str, row_format: Format) -> tuple[list[Span], list[str]
         DataError: the delimiters stand at several places, or there is no text between them.
     """
     opened, body = strip_opening(response, row_format.think_open)
-    if row_format.think_close not in body:
+    rules: list[str] = []
+    if row_format.think_close in body:
+        think, answer = split_response(response, row_format.think_open, row_format.think_close)
+        spans, rules = segment(think)
+        if answer is not None:
+            spans.append(Span("answer", answer))
+    else:
         spans = [Span("unsegmented", body.strip())]
-        return (spans if opened else [Span("answer", ""), *spans]), []
-    think, answer = split_response(response, row_format.think_open, row_format.think_close)
-    spans, rules = segment(think)
-    if answer is not None:
-        spans.append(Span("answer", answer))
-    if not spans:
+        if not opened:
+            spans.insert(0, Span("answer", ""))
+    if not any(span.text for span in spans):
         raise DataError("the response holds nothing but its delimiters; it must hold reasoning or an answer.")
     return spans, rules
 

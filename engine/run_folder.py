@@ -60,8 +60,11 @@ class RunFolder:
             CheckpointError: it holds a run with other settings, data or world size, so that going on would not be
                 the same run.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"--output {self.path}: a file; give a folder.")
+        nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise ConfigError(f"--output {self.path}: {nearest} is a file; give a folder.")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise ConfigError(f"--output {self.path}: {nearest} may not be written to; give another folder.")
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return
         before = self._read_config()
@@ -96,10 +99,11 @@ class RunFolder:
 
     def _read_config(self) -> dict[str, Any] | None:
         try:
-            record: dict[str, Any] = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            record = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return record
+        # A model folder has a config.json too.
+        return record if isinstance(record, dict) and isinstance(record.get("run"), dict) else None
 
 
 def append_line(file: Path, record: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ Texts are cut, never changed: what the functions here return joins to exactly wh
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from alttrain.engine.errors import DataError
 
@@ -44,14 +44,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Row:
-    """One training example as text."""
+    """One training example as text; the text may be harmful and stays out of the row's repr."""
 
     id: str
     label: str
     """`harmful`, `benign`, or empty where the source does not say."""
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = field(repr=False)
     """Everything before the response; the last is a user turn."""
-    spans: tuple[Span, ...]
+    spans: tuple[Span, ...] = field(repr=False)
     """The response, in the order in which it is written."""
     source: str
     where: str

@@ -62,8 +62,11 @@ class SafetensorsWeights:
     def _files(self) -> list[Path]:
         index = self.folder / "model.safetensors.index.json"
         if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            files = [self.folder / name for name in names]
+            try:
+                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+                files = [self.folder / name for name in names]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ModelError(f"{index}: not an index of safetensors files. Fetch it again.") from error
         else:
             files = sorted(self.folder.glob("*.safetensors"))
         if not files:
@@ -77,10 +80,10 @@ class SafetensorsWeights:
         return files
 
     def check(self, expected: Mapping[str, Shape]) -> None:
-        """Check that the files hold every tensor of `expected`, in its shape.
+        """Check that the files hold every tensor of `expected`, in its shape, and no layer beyond these.
 
         Raises:
-            ModelError: a tensor is missing, has another shape, or is quantised.
+            ModelError: a tensor is missing, has another shape, or is quantised; or a layer has more tensors.
         """
         entries = self.entries
         for name, shape in expected.items():
@@ -98,6 +101,12 @@ class SafetensorsWeights:
                 raise ModelError(
                     f"{entry.file}: {name} is stored as {entry.dtype}; full fine-tuning needs one of "
                     f"{', '.join(READABLE_DTYPES)}. Take the model's unquantised files."
+                )
+        for name in sorted(entries.keys() - expected.keys()):
+            if name.startswith("model.layers.") and not name.endswith("rotary_emb.inv_freq"):
+                raise ModelError(
+                    f"{entries[name].file}: holds {name}, which config.json does not call for, so it would be lost. "
+                    "Weights and config must be of one model."
                 )
 
     def read(self, name: str, shape: Shape, start: int, stop: int) -> torch.Tensor:

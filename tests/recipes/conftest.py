@@ -1,0 +1,83 @@
+"""A recipe that is expected to refuse: what the command line runs, inside this process, and what it may not leave."""
+
+import os
+import re
+import runpy
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "alttrain_7b.py"
+Refusal = Callable[..., str]
+
+
+class Exited(BaseException):
+    """Stands for the end of the process, with its exit code."""
+
+
+class Started(BaseException):
+    """The run got to where it builds its engine: nothing was refused."""
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refusal:
+    """Return a function that runs the recipe with flags, and gives the sentence with which it is refused.
+
+    The run exits with 2, has said that one sentence and nothing else, and has written nothing under `tmp_path`. Where
+    `world_size` is 0, it was refused before any process group.
+    """
+
+    def run(flags: Mapping[str, object], *switches: str, world_size: int = 0) -> str:
+        import torch
+
+        from alttrain.engine import loop, world
+
+        ranks = world.World(rank=0, local_rank=0, size=world_size, device=torch.device("cpu"))
+        monkeypatch.setattr(world.World, "from_environment", lambda: ranks if world_size else _raise(Started()))
+        monkeypatch.setattr(loop, "ZeroEngine", lambda *_: _raise(Started()))
+        monkeypatch.setattr(os, "_exit", lambda code: _raise(Exited(code)))
+        monkeypatch.setattr(sys, "argv", [str(RECIPE), *command_line(flags), *switches])
+        before = _contents(tmp_path)
+        capfd.readouterr()
+        with pytest.raises(Exited) as left:
+            runpy.run_path(str(RECIPE), run_name="__main__")
+        assert left.value.args == (2,)
+        assert _contents(tmp_path) == before
+        output, errors = capfd.readouterr()
+        assert output == ""
+        return the_sentence(errors)
+
+    return run
+
+
+def command_line(flags: Mapping[str, object]) -> list[str]:
+    """Return {"data__train": a} as --data.train a; a tuple's values follow one another, and None leaves the flag out."""
+    words = []
+    for name, value in flags.items():
+        if value is not None:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('__', '.').replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def the_sentence(errors: str) -> str:
+    """Return what was said, which is one or two sentences on one line, of a length that a person reads."""
+    assert errors.endswith(".\n"), errors
+    sentence = errors.removesuffix("\n")
+    assert "\n" not in sentence
+    assert len(re.findall(r"[.!?](?= [A-Z]|$)", sentence)) <= 2, sentence
+    assert len(sentence) < 500
+    return sentence
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+    }
