@@ -15,8 +15,9 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 1rem; }
-figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
+figure { margin: 0; } figcaption { font-weight: 600; } small { font-weight: 400; } svg { width: 100%; height: auto; }
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
+th { white-space: nowrap; } td { overflow-wrap: anywhere; }
 pre { overflow-x: auto; font-size: 12px; }
 """
 
@@ -28,17 +29,17 @@ def write_report(folder: RunFolder) -> None:
     steps, evaluations = _read(folder.metrics), _read(folder.evaluations)
     record = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
     figures = [
-        ("Loss", "weighted, over the step's denominator", _series(steps, "loss")),
-        ("Training nll by role", "mean over the step's tokens", _by_role(steps)),
-        ("Held-out nll by role", "before, during and after", _by_role(evaluations)),
-        ("Gradient norm", "before clipping", _series(steps, "grad_norm")),
-        ("Learning rate", "", _series(steps, "lr")),
-        ("Throughput", "real tokens per second, whole world", _series(steps, "tokens_per_second")),
-        ("Model FLOPs utilisation", "share of the devices' peak", _series(steps, "mfu")),
-        ("Peak memory", "GiB, largest rank", _series(steps, "peak_memory_gib")),
-        ("Pack fill", "real tokens over capacity of the packs used", _series(steps, "pack_fill")),
+        ("Loss", "weighted, over the step's denominator", _series(steps, "loss"), "log"),
+        ("Training nll by role", "mean over the step's tokens", _by_role(steps), "log"),
+        ("Held-out nll by role", "before, during and after", _by_role(evaluations), "log"),
+        ("Gradient norm", "before clipping", _series(steps, "grad_norm"), "log"),
+        ("Learning rate", "", _series(steps, "lr"), "linear"),
+        ("Throughput", "real tokens per second, whole world", _series(steps, "tokens_per_second"), "linear"),
+        ("Model FLOPs utilisation", "share of the devices' peak", _series(steps, "mfu"), "linear"),
+        ("Peak memory", "GiB, largest rank", _series(steps, "peak_memory_gib"), "linear"),
+        ("Pack fill", "real tokens over capacity of the packs used", _series(steps, "pack_fill"), "linear"),
     ]
-    plots = [_figure(title, caption, series) for title, caption, series in figures if series]
+    plots = [_figure(title, caption, series, scale) for title, caption, series, scale in figures if series]
     write_whole(folder.report, _page(record, steps, plots))
 
 
@@ -74,7 +75,7 @@ def _cell(value: Any) -> str:
     return str(len(value)) if isinstance(value, list) else str(value)
 
 
-def _figure(title: str, caption: str, series: Series) -> str:
+def _figure(title: str, caption: str, series: Series, scale: str) -> str:
     """Return one line plot as inline SVG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -86,6 +87,7 @@ def _figure(title: str, caption: str, series: Series) -> str:
         for name, (x, y) in series.items():
             axes.plot(x, y, label=name, linewidth=1.3, marker="o" if len(x) < 3 else None, markersize=3)
         axes.set_xlabel("step")
+        axes.set_yscale(scale)
         axes.spines[["top", "right"]].set_visible(False)
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=7, labelcolor=INK)

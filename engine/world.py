@@ -9,14 +9,12 @@ import os
 import socket
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 import torch.distributed as dist
 
 from alttrain.engine.errors import ConfigError
-
-T = TypeVar("T")
 
 # One silent link must not hold a job for torch's default of ten minutes on NCCL and thirty on gloo, while a 32B's
 # weights may take several to stream from a slow disk on one rank.
@@ -81,13 +79,6 @@ class World:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier()
-
-    def from_first(self, value: T) -> T:
-        """Return rank 0's `value` on every rank."""
-        box = [value]
-        if self.size > 1:
-            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        return box[0]
 
 
 def _describe_world_of_one() -> None:

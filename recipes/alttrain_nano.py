@@ -32,7 +32,7 @@ CONFIG = RunConfig(
     loss=LossConfig(assessment=2.0),
     batch=BatchConfig(examples=32, pack_tokens=1024),
     optim=OptimConfig(lr=3e-3, betas=(0.9, 0.95), weight_decay=1e-4, max_grad_norm=1.0),
-    schedule=ScheduleConfig(epochs=12, warmup_steps=10),
+    schedule=ScheduleConfig(epochs=8, warmup_steps=10),
     zero=ZeroConfig(stage=1),
     output="runs/nano",
 )
