@@ -7,6 +7,7 @@ and only then does LATEST, by a rename too, name it. Its files are pickles: resu
 
 import json
 import os
+import pickle
 import random
 import shutil
 from pathlib import Path
@@ -74,10 +75,16 @@ def check_resumable(checkpoint: Path, world_size: int) -> None:
 def load_checkpoint(engine: ZeroEngine, checkpoint: Path, world: World) -> int:
     """Restore weights, optimizer and random state as they were after the checkpoint's step; return that step."""
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    loaded, _ = engine.deepspeed_engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
-    if loaded is None:
-        raise CheckpointError(f"{checkpoint}: DeepSpeed finds no state in it. Resume from another checkpoint.")
-    _restore_random_state(torch.load(checkpoint / f"random-rank-{world.rank:03d}.pt", weights_only=True), world)
+    try:
+        loaded, _ = engine.deepspeed_engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+        random_state = torch.load(checkpoint / f"random-rank-{world.rank:03d}.pt", weights_only=True)
+    except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{checkpoint}: damaged since it was published ({type(error).__name__}). "
+            "Write the name of another checkpoint into LATEST beside it, or start a new run."
+        ) from error
+    assert loaded is not None, checkpoint
+    _restore_random_state(random_state, world)
     return int(state["step"])
 
 

@@ -3,11 +3,13 @@
 torch is imported only after the flags have been read, so that `--help` answers at once.
 """
 
+import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 from alttrain.engine.config import RunConfig, validate
 from alttrain.engine.errors import AlttrainError
@@ -27,14 +29,14 @@ def _read_flags(recipe: RunConfig) -> RunConfig:
     """Return the recipe with the command line's values; --help and flags that cannot be read end the process here."""
     import tyro
 
-    local_rank = _local_rank()
+    said = io.StringIO()
     try:
-        return tyro.cli(
-            RunConfig, default=recipe, description=sys.modules["__main__"].__doc__, console_outputs=local_rank == 0
-        )
+        with redirect_stderr(said):
+            return tyro.cli(RunConfig, default=recipe, description=sys.modules["__main__"].__doc__)
     except SystemExit as left:
         if left.code:
-            _let_the_first_speak(local_rank)
+            _let_the_first_speak()
+        sys.stderr.write(said.getvalue())
         raise
 
 
@@ -48,17 +50,15 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except AlttrainError as error:
-        _let_the_first_speak(_local_rank())
+        _let_the_first_speak()
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         # Not sys.exit: interpreter shutdown waits for collectives that other ranks will never join.
         os._exit(2)
 
 
-def _local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def _let_the_first_speak(local_rank: int) -> None:
-    if local_rank > 0:
-        time.sleep(5.0)
+def _let_the_first_speak() -> None:
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        # The launcher ends the others once the first has left: they leave as it did.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(2))
+        time.sleep(15.0)

@@ -143,7 +143,9 @@ def _fit(examples: Iterable[Example], config: DataConfig, max_tokens: int, skipp
                 f"{example.where}: the row has {length} tokens, and a pack or the model's context holds {max_tokens}."
             )
             if config.too_long == "error":
-                raise DataError(f"{what} Raise --batch.pack-tokens, or say --data.too-long skip or cut.")
+                raise DataError(
+                    f"{what} Raise --batch.pack-tokens as far as the context goes, or say --data.too-long skip or cut."
+                )
             skipped.append(what)
     return fitting
 

@@ -140,9 +140,16 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str,
         else:
             found.append((f"--{section}", old, value))
     for fact in now:
-        if fact != "run" and now[fact] != before.get(fact):
-            found.append((fact.replace("_", " "), _short(before.get(fact)), _short(now[fact])))
+        if fact != "run":
+            found += _fact_differences(fact.replace("_", " "), before.get(fact), now[fact])
     return found
+
+
+def _fact_differences(where: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = {**old, **new}
+        return [found for key in keys for found in _fact_differences(f"{where} {key}", old.get(key), new.get(key))]
+    return [] if old == new else [(where, _short(old), _short(new))]
 
 
 def _short(value: Any) -> str:

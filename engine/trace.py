@@ -246,7 +246,7 @@ def split_response(text: str, think_open: str = "<think>", think_close: str = "<
 def strip_opening(text: str, think_open: str) -> tuple[bool, str]:
     """Return whether `text` begins with the opening delimiter, and what follows it and its repetitions."""
     body = text.lstrip()
-    opened = body.startswith(think_open)
-    while body.startswith(think_open):
+    opened = bool(think_open) and body.startswith(think_open)
+    while opened and body.startswith(think_open):
         body = body[len(think_open) :].lstrip()
     return opened, body

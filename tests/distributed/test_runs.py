@@ -170,3 +170,21 @@ def test_export_is_what_transformers_loads(
     assert loaded.generate(**prompt, max_new_tokens=4, do_sample=True).shape[1] > prompt["input_ids"].shape[1]
     assert "## Loss weights" in (output / "model" / "README.md").read_text()
     assert "<svg" in (output / "report.html").read_text()
+
+
+def test_a_finished_run_resumed_stays_as_it_is_and_a_damaged_one_is_refused(
+    tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]
+) -> None:
+    output = tmp_path / "run"
+    arguments = flags(inputs, output, schedule__steps=4, checkpoint__every=2)
+    run_ranks(1, RECIPE, *arguments)
+    before, weights = steps(output), (output / "model" / "model.safetensors").read_bytes()
+    run_ranks(1, RECIPE, *arguments, "--resume")
+    assert steps(output) == before
+    assert (output / "model" / "model.safetensors").read_bytes() == weights
+
+    for file in (output / "checkpoints" / "step-000004").glob("*.pt"):
+        file.write_bytes(file.read_bytes()[:1000])
+    done = run_ranks(1, RECIPE, *arguments, "--resume", check=False)
+    assert "damaged since it was published" in done.stderr
+    assert steps(output) == before

@@ -50,7 +50,7 @@ def test_a_row_that_is_too_long(tmp_path: Path, tokenizer: Any) -> None:
     limit = max(whole.lengths[0], whole.lengths[2]) + 5
     assert refusal(files, tokenizer, DataConfig(), LossConfig(), limit) == (
         f"{files[0]}:2: the row has {length} tokens, and a pack or the model's context holds {limit}. "
-        "Raise --batch.pack-tokens, or say --data.too-long skip or cut."
+        "Raise --batch.pack-tokens as far as the context goes, or say --data.too-long skip or cut."
     )
     # A row that breaks no rule but length is an error even where bad rows are skipped: it has a setting of its own.
     assert refusal(files, tokenizer, DataConfig(on_bad_row="skip"), LossConfig(), limit).startswith(f"{files[0]}:2: ")

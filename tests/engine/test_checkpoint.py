@@ -1,0 +1,61 @@
+"""What is published is whole: names, retention, and what is said of a checkpoint that is not there or not ours."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alttrain.engine import checkpoint as checkpoints
+from alttrain.engine.errors import CheckpointError
+from alttrain.engine.run_folder import RunFolder
+
+
+def published(folder: RunFolder, step: int, world_size: int = 2) -> Path:
+    """Write and publish a checkpoint as `save_checkpoint` does, without an engine."""
+    incoming, name = folder.checkpoints / checkpoints.INCOMING, f"step-{step:06d}"
+    (incoming / name).mkdir(parents=True)
+    (incoming / name / "state.json").write_text(json.dumps({"step": step, "world_size": world_size}))
+    checkpoints._publish(incoming, name, folder.checkpoints)
+    return folder.checkpoints / name
+
+
+def test_newest_is_what_latest_names(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert checkpoints.newest_checkpoint(folder) is None
+    for step in (50, 100):
+        published(folder, step)
+    assert checkpoints.newest_checkpoint(folder) == folder.checkpoints / "step-000100"
+    assert not (folder.checkpoints / checkpoints.INCOMING).exists()
+
+
+def test_a_folder_that_latest_does_not_name_is_not_the_newest(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    published(folder, 50)
+    unnamed = folder.checkpoints / "step-000100"  # killed between the rename and LATEST
+    unnamed.mkdir()
+    assert checkpoints.newest_checkpoint(folder) == folder.checkpoints / "step-000050"
+    published(folder, 100)  # the resumed run comes by the same step again
+    assert (unnamed / "state.json").is_file()
+
+
+def test_retention_keeps_the_newest(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (5, 10, 15, 20):
+        published(folder, step)
+    checkpoints._retain(folder.checkpoints, keep=2)
+    assert sorted(path.name for path in folder.checkpoints.glob("step-*")) == ["step-000015", "step-000020"]
+
+
+def test_checkpoint_that_is_gone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    path = published(folder, 50)
+    (path / "state.json").unlink()
+    with pytest.raises(CheckpointError, match="names step-000050, which is not there or not whole"):
+        checkpoints.newest_checkpoint(folder)
+
+
+def test_checkpoint_of_another_world(tmp_path: Path) -> None:
+    path = published(RunFolder(tmp_path), 50, world_size=8)
+    checkpoints.check_resumable(path, 8)
+    with pytest.raises(CheckpointError, match="written by 8 ranks, this run has 4"):
+        checkpoints.check_resumable(path, 4)
