@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from alttrain.engine.backbone import Backbone
 from alttrain.engine.config import RunConfig
-from alttrain.engine.model import Backbone
 from alttrain.engine.model_card import model_card
 from alttrain.engine.run_folder import RunFolder, write_whole
 from alttrain.engine.world import World

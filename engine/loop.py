@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from alttrain.engine.backbone import open_backbone
 from alttrain.engine.batch import StepBatch, collate_step
 from alttrain.engine.checkpoint import check_resumable, load_checkpoint, newest_checkpoint, save_checkpoint
 from alttrain.engine.config import RunConfig
@@ -17,7 +18,6 @@ from alttrain.engine.dataset import Dataset, load_dataset
 from alttrain.engine.evaluate import evaluate
 from alttrain.engine.export import export_model
 from alttrain.engine.metrics import MetricsLog, StepStats
-from alttrain.engine.model import open_backbone
 from alttrain.engine.packing import Plan, WorkModel, pack_step
 from alttrain.engine.report import write_report
 from alttrain.engine.run_folder import RunFolder

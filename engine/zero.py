@@ -18,9 +18,10 @@ import torch
 import torch._dynamo  # loaded now: deepspeed.zero.Init would import it while constructors are patched, which fails
 from torch import Tensor, nn
 
+from alttrain.engine.backbone import Backbone
 from alttrain.engine.batch import PackedBatch
 from alttrain.engine.config import RunConfig
-from alttrain.engine.model import Backbone, PackedCausalLM, build_model
+from alttrain.engine.model import PackedCausalLM, build_model
 from alttrain.engine.weights import WeightSource
 from alttrain.engine.world import World
 

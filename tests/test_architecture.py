@@ -13,7 +13,13 @@ LEAVES = ("errors", "config", "trace", "packing", "bins", "restructure", "schedu
 DOORS = {
     "triton": {"kernels"},
     "deepspeed": {"engine/zero.py"},
-    "transformers": {"engine/model.py", "engine/export.py", "recipes/alttrain_nano.py", "recipes/build_dataset.py"},
+    "transformers": {
+        "engine/backbone.py",
+        "engine/model.py",
+        "engine/export.py",
+        "recipes/alttrain_nano.py",
+        "recipes/build_dataset.py",
+    },
     "datasets": {"engine/sources.py"},
     "matplotlib": {"engine/report.py"},
     "tyro": {"engine/cli.py", "recipes/build_dataset.py"},

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from deepspeed.utils import safe_get_full_grad
 
+from alttrain.engine.backbone import open_backbone
 from alttrain.engine.batch import collate_step
 from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 from alttrain.engine.dataset import load_dataset
 from alttrain.engine.loop import train_step
-from alttrain.engine.model import open_backbone
 from alttrain.engine.packing import pack_step
 from alttrain.engine.world import World
 from alttrain.engine.zero import ZeroEngine
