@@ -52,7 +52,7 @@ def dense_mask(lengths: list[int]) -> Attend:
 def implementations(lengths: list[int]) -> dict[str, Attend]:
     """Return every way that can take these lengths; the wasteful two only on small packs."""
     ways: dict[str, Attend] = {
-        "ours": lambda q, k, v: attention._on_cpu(q, k, v, lengths, None),
+        "ours": lambda q, k, v: attention._sdpa(q, k, v, lengths, None),
         "a call a document": lambda q, k, v: attention._by_document(q, k, v, lengths, None),
         "buckets": lambda q, k, v: attention._by_bucket(q, k, v, lengths, attention._buckets(lengths), None),
     }

@@ -11,7 +11,6 @@ from itertools import accumulate, chain
 import torch
 from torch import Tensor
 
-from alttrain.engine.packing import WorkModel
 from alttrain.engine.trace import ROLES, Example
 from alttrain.kernels.span_weights import Per, SpanWeights, span_weights
 
@@ -33,8 +32,6 @@ class PackedBatch:
     """Where each document starts, and N: (S+1,), int32."""
     max_seqlen: int
     """Tokens of the longest document."""
-    document_lengths: tuple[int, ...]
-    """Tokens of each document, on the host; they sum to N."""
     labels: Tensor
     """The next token of the same document, else -100: (N,), int64."""
     label_span_ids: Tensor
@@ -43,8 +40,6 @@ class PackedBatch:
     """Weight of the label token in the loss: (N,), fp32."""
     rows: Tensor
     """Positions whose label's role is measured, ascending: (R,), int64; every other row has weight 0 or no label."""
-    num_tokens: int
-    """Real tokens: N, or 0 for an empty pack."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +51,6 @@ class StepBatch:
     """What the loss is divided by, once summed over ranks: (), fp64."""
     weight_sum: Tensor
     """Sum of label weights before any scaling per example: (), fp64."""
-    role_weight_sums: Tensor
-    """Parts of `weight_sum` by role: (len(ROLES),), fp64."""
-    role_token_counts: Tensor
-    """Labels of each role, whatever their weight: (len(ROLES),), fp64."""
-    num_examples: int
-    num_tokens: int
-    """Real tokens, prompts included."""
-    num_packs: int
-    """Packs that hold anything."""
-    flops: float
-    """Work of forward and backward by the model's shape, without recomputation; 0 where no WorkModel was given."""
 
 
 def collate_step(
@@ -76,7 +60,6 @@ def collate_step(
     device: torch.device,
     *,
     measured: Sequence[bool] | None = None,
-    work: WorkModel | None = None,
 ) -> StepBatch:
     """Return this rank's packs as tensors on `device`.
 
@@ -87,7 +70,6 @@ def collate_step(
         device: where the tensors go; to CUDA from pinned memory, without waiting.
         measured: for each of ROLES, whether `rows` holds its labels, beside those of the roles that have weight; None
             for these alone.
-        work: what the documents cost, for `flops`.
     """
     table = torch.tensor([weights[role] for role in ROLES], dtype=torch.float32)
     is_measured = table > 0
@@ -106,22 +88,14 @@ def collate_step(
         ids, _to(span_ids.to(torch.uint8), device), _to(cu_seqlens, device), _to(table, device), per=per
     )
     positions = _to(_positions(cu_seqlens), device)
-    real_lengths = [len(e.input_ids) for pack in packs for e in pack]
     return StepBatch(
-        micro_batches=_slice([len(pack) > 0 for pack in packs], lengths, ids, positions, is_row, weighted),
+        micro_batches=_slice(lengths, ids, positions, is_row, weighted),
         denominator=weighted.denominator,
         weight_sum=weighted.weight_sum,
-        role_weight_sums=weighted.span_weight_sums,
-        role_token_counts=weighted.span_token_counts,
-        num_examples=len(real_lengths),
-        num_tokens=sum(real_lengths),
-        num_packs=sum(len(pack) > 0 for pack in packs),
-        flops=work.flops(real_lengths) if work else 0.0,
     )
 
 
 def _slice(
-    is_real: list[bool],
     lengths: list[tuple[int, ...]],
     input_ids: Tensor,
     position_ids: Tensor,
@@ -145,12 +119,10 @@ def _slice(
                 position_ids=position_ids[None, here],
                 cu_seqlens=bounds_on_device[index],
                 max_seqlen=max(pack),
-                document_lengths=pack,
                 labels=weighted.labels[here],
                 label_span_ids=weighted.label_span_ids[here],
                 loss_weights=weighted.loss_weights[here],
                 rows=rows_on_device[index],
-                num_tokens=sum(pack) if is_real[index] else 0,
             )
         )
     return tuple(micro_batches)

@@ -30,13 +30,20 @@ def save_checkpoint(engine: ZeroEngine, folder: RunFolder, world: World, step: i
         shutil.rmtree(incoming, ignore_errors=True)
         (incoming / name).mkdir(parents=True)
     world.barrier()
-    engine.deepspeed_engine.save_checkpoint(str(incoming), tag=name, save_latest=False)
+    engine.save(incoming, name)
     torch.save(_random_state(world), incoming / name / f"random-rank-{world.rank:03d}.pt")
     world.barrier()
+    if world.local_rank == 0:  # on every node: over a network file system a node flushes what it has written itself
+        for path in (incoming / name).rglob("*"):
+            _fsync(path)
+    world.barrier()
     if world.is_first:
-        write_whole(incoming / name / "state.json", json.dumps({"step": step, "world_size": world.size}) + "\n")
+        for path in (folder.metrics, folder.evaluations):
+            if path.is_file():
+                _fsync(path)
+        write_whole(incoming / name / "state.json", json.dumps({"step": step}) + "\n")
         _publish(incoming, name, folder.checkpoints)
-        _retain(folder.checkpoints, keep)
+        _retain(folder.checkpoints, name, keep)
     world.barrier()
 
 
@@ -58,39 +65,23 @@ def newest_checkpoint(folder: RunFolder) -> Path | None:
     return checkpoint
 
 
-def check_resumable(checkpoint: Path, world_size: int) -> None:
-    """Check that `checkpoint` was written by as many ranks as this run has.
-
-    Raises:
-        CheckpointError: it was not.
-    """
-    written_by = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["world_size"]
-    if written_by != world_size:
-        raise CheckpointError(
-            f"{checkpoint}: written by {written_by} ranks, this run has {world_size}. "
-            f"Resume with {written_by}, or start a new run from the exported model."
-        )
-
-
 def load_checkpoint(engine: ZeroEngine, checkpoint: Path, world: World) -> int:
     """Restore weights, optimizer and random state as they were after the checkpoint's step; return that step."""
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     try:
-        loaded, _ = engine.deepspeed_engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+        engine.load(checkpoint.parent, checkpoint.name)
         random_state = torch.load(checkpoint / f"random-rank-{world.rank:03d}.pt", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{checkpoint}: damaged since it was published ({type(error).__name__}). "
             "Write the name of another checkpoint into LATEST beside it, or start a new run."
         ) from error
-    assert loaded is not None, checkpoint
     _restore_random_state(random_state, world)
     return int(state["step"])
 
 
 def _publish(incoming: Path, name: str, checkpoints: Path) -> None:
-    for file in [*(incoming / name).rglob("*"), incoming / name]:
-        _fsync(file)
+    _fsync(incoming / name)
     shutil.rmtree(checkpoints / name, ignore_errors=True)  # of the run that was interrupted after this step
     os.replace(incoming / name, checkpoints / name)
     _fsync(checkpoints)
@@ -99,10 +90,13 @@ def _publish(incoming: Path, name: str, checkpoints: Path) -> None:
     shutil.rmtree(incoming)
 
 
-def _retain(checkpoints: Path, keep: int) -> None:
+def _retain(checkpoints: Path, newest: str, keep: int) -> None:
+    """Leave `newest` and the `keep` - 1 before it; later ones are of a run that was gone back on."""
     published = sorted(path for path in checkpoints.glob("step-*") if path.is_dir())
-    for path in published[:-keep]:
-        shutil.rmtree(path)
+    kept = [path for path in published if path.name <= newest][-keep:]
+    for path in published:
+        if path not in kept:
+            shutil.rmtree(path)
 
 
 def _fsync(path: Path) -> None:

@@ -236,6 +236,12 @@ def _check_zero(config: RunConfig) -> None:
         raise ConfigError("--zero.offload optimizer needs --zero.stage 1, 2 or 3; this run says 0.")
     if offload == "all" and stage != 3:
         raise ConfigError(f"--zero.offload all needs --zero.stage 3; this run says {stage}.")
+    if stage == 3 and config.model.checkpointing == "selective":
+        # DeepSpeed's linear adds its bias in place, to the very product that is kept, and gathers inside the region.
+        raise ConfigError(
+            "--model.checkpointing selective with --zero.stage 3: DeepSpeed changes the products that it keeps, and "
+            "gradients would be wrong. Use full or off, or a lower --zero.stage."
+        )
 
 
 def _check_loss(loss: LossConfig) -> None:

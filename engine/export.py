@@ -32,8 +32,8 @@ def export_model(engine: ZeroEngine, backbone: Backbone, config: RunConfig, fold
         incoming.mkdir(parents=True)
     world.barrier()
     shards = plan_shards(engine.parameter_bytes(), SHARD_BYTES)
-    for index, names in enumerate(shards):
-        _write_shard(engine, names, incoming / shard_name(index, len(shards)), world, writer=index % world.size)
+    for first in range(0, len(shards), world.size):
+        _write_shards(engine, shards, first, incoming, world)
     world.barrier()
     if world.is_first:
         if len(shards) > 1:
@@ -62,13 +62,16 @@ def shard_name(index: int, count: int) -> str:
     return "model.safetensors" if count == 1 else f"model-{index + 1:05d}-of-{count:05d}.safetensors"
 
 
-def _write_shard(engine: ZeroEngine, names: list[str], file: Path, world: World, writer: int) -> None:
+def _write_shards(engine: ZeroEngine, shards: list[list[str]], first: int, folder: Path, world: World) -> None:
+    """Gather as many shards as there are ranks, one for each, then write them all at the same time."""
     tensors: dict[str, Tensor] = {}
-    for name in names:
-        with engine.gathered([name]) as whole:
-            if world.rank == writer:
-                tensors[name] = whole[name].to("cpu", copy=True).contiguous()
-    if world.rank == writer:
+    for index in range(first, min(first + world.size, len(shards))):
+        for name in shards[index]:
+            with engine.gathered([name]) as whole:
+                if world.rank == index - first:
+                    tensors[name] = whole[name].to("cpu", copy=True).contiguous()
+    if tensors:
+        file = folder / shard_name(first + world.rank, len(shards))
         save_file(tensors, file, metadata={"format": "pt"})
         file.chmod(0o644)  # safetensors leaves it readable by its owner alone, and a server often is somebody else
 

@@ -12,13 +12,13 @@ import torch
 
 from alttrain.engine.backbone import open_backbone
 from alttrain.engine.batch import StepBatch, collate_step
-from alttrain.engine.checkpoint import check_resumable, load_checkpoint, newest_checkpoint, save_checkpoint
+from alttrain.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from alttrain.engine.config import RunConfig
 from alttrain.engine.dataset import Dataset, load_dataset
 from alttrain.engine.evaluate import evaluate
 from alttrain.engine.export import export_model
 from alttrain.engine.metrics import MetricsLog, StepStats
-from alttrain.engine.packing import Plan, WorkModel, pack_step
+from alttrain.engine.packing import Plan
 from alttrain.engine.report import write_report
 from alttrain.engine.run_folder import RunFolder
 from alttrain.engine.schedule import learning_rate
@@ -32,8 +32,7 @@ def train(config: RunConfig) -> None:
 
     Raises:
         AlttrainError: anything the user can mend; what is wrong with settings, data, model or run folder is found
-        before
-            anything is written.
+            before anything is written.
     """
     backbone = open_backbone(config)
     max_tokens = min(config.batch.pack_tokens, backbone.max_tokens)
@@ -46,26 +45,25 @@ def train(config: RunConfig) -> None:
         facts = _facts(config, train_set, eval_set, plan, world)
         folder.check(config, facts)
         checkpoint = newest_checkpoint(folder) if config.resume else None
-        if checkpoint is not None:
-            check_resumable(checkpoint, world.size)
         engine = ZeroEngine(config, backbone, world)
 
         done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
         world.barrier()  # every rank has looked at the folder and built its model: now it may be written to
         if world.is_first:
-            _announce(config, train_set, plan, world, done)
+            _announce(config, train_set, eval_set, plan, world, done)
             folder.create(config, facts)
             folder.cut(done)
 
         if done == 0 and eval_set.examples:
             evaluate(engine, eval_set, backbone.work, config, folder, world, step=0)
-        with MetricsLog(
-            folder, world, pack_tokens=config.batch.pack_tokens, first_step=done, num_steps=plan.num_steps
-        ) as log:
+        sizes = {"pack_tokens": config.batch.pack_tokens, "first_step": done, "num_steps": plan.num_steps}
+        with MetricsLog(folder, world, dtype=config.model.dtype, **sizes) as log:
             for step in range(done + 1, plan.num_steps + 1):
-                batch = _step_batch(config, train_set, plan, backbone.work, world, step)
+                drawn = plan.draw(step - 1, config.batch.pack_tokens, world.size, backbone.work)
+                packs = [[train_set.examples[index] for index in pack] for pack in drawn.packs[world.rank]]
+                batch = collate_step(packs, config.loss.weights(), config.loss.per, world.device)
                 lr = learning_rate(config.optim.lr, config.schedule, step, plan.num_steps)
-                log.add(step, train_step(engine, batch, world, lr=lr, epoch=plan.epoch_of(step)))
+                log.add(step, lr, drawn, train_step(engine, batch, world, lr))
 
                 if eval_set.examples and _is_due(config.eval.every, step, plan.num_steps):
                     with log.paused():
@@ -80,13 +78,13 @@ def train(config: RunConfig) -> None:
             sys.stderr.write(f"model: {folder.model}\nreport: {folder.report}\n")
 
 
-def train_step(engine: ZeroEngine, batch: StepBatch, world: World, *, lr: float, epoch: float) -> StepStats:
+def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) -> StepStats:
     """Take one optimizer step over `batch`, this rank's share of the step.
 
         loss = sum of w(role(label)) * nll over ranks, micro-batches, packs and tokens / D
 
     D is summed over the ranks before the first forward, so that a token counts the same wherever packing put it.
-    Nothing here waits for the device.
+    No number is read here: what waits for the device is DeepSpeed's own (`engine/zero.py` says where).
     """
     denominator = world.sum(batch.denominator)
     sums = torch.zeros(1 + 2 * len(ROLES), dtype=torch.float64, device=world.device)
@@ -96,34 +94,9 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, *, lr: float,
         sums += torch.cat([loss_sum.detach().reshape(1).double(), nll_sums.double(), token_counts.double()])
     grad_norm = engine.step(lr)
 
-    counts = torch.tensor([batch.num_tokens, batch.num_packs, batch.flops], dtype=torch.float64, device=world.device)
-    totals = world.sum(torch.cat([sums, batch.weight_sum.reshape(1).double(), counts]))
-    sizes = [1, len(ROLES), len(ROLES), 1, 3]
-    loss_sum, nll_sums, token_counts, weight_sum, counts = torch.split(totals, sizes)
-    return StepStats(
-        loss=loss_sum[0] / denominator,
-        nll_sums=nll_sums,
-        token_counts=token_counts,
-        weight_sum=weight_sum[0],
-        grad_norm=grad_norm,
-        counts=counts,
-        lr=lr,
-        epoch=epoch,
-    )
-
-
-def _step_batch(config: RunConfig, dataset: Dataset, plan: Plan, work: WorkModel, world: World, step: int) -> StepBatch:
-    """Return this rank's share of step `step` (from 1): its examples are drawn first, then packed."""
-    examples = [dataset.examples[index] for index in plan.examples_of(step - 1)]
-    lengths = [len(example.input_ids) for example in examples]
-    packs = pack_step(lengths, config.batch.pack_tokens, world.size, work)[world.rank]
-    return collate_step(
-        [[examples[index] for index in pack] for pack in packs],
-        config.loss.weights(),
-        config.loss.per,
-        world.device,
-        work=work,
-    )
+    totals = world.sum(torch.cat([sums, batch.weight_sum.reshape(1)]))
+    loss_sum, nll_sums, token_counts, weight_sum = torch.split(totals, [1, len(ROLES), len(ROLES), 1])
+    return StepStats(loss_sum[0] / denominator, nll_sums, token_counts, weight_sum[0], grad_norm)
 
 
 def _facts(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World) -> dict[str, Any]:
@@ -139,9 +112,11 @@ def _facts(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan,
     }
 
 
-def _announce(config: RunConfig, train_set: Dataset, plan: Plan, world: World, done: int) -> None:
+def _announce(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World, done: int) -> None:
     """Tell the user what was read and what will be done; what was skipped or left unsegmented is part of it."""
-    sys.stderr.write(f"{train_set.report.summary()}\n")
+    sys.stderr.write(f"train: {train_set.report.summary()}\n")
+    if eval_set.examples:
+        sys.stderr.write(f"held out: {eval_set.report.summary()}\n")
     if config.resume:
         found = f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting"
         sys.stderr.write(f"{found}\n")

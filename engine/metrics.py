@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from alttrain.engine.errors import DivergenceError
+from alttrain.engine.packing import DrawnStep
 from alttrain.engine.run_folder import RunFolder, append_line
 from alttrain.engine.trace import ROLES
 from alttrain.engine.world import World
@@ -28,6 +29,7 @@ GIB = 2**30
 # Dense bf16 peak by name, FLOP/s, from the makers' data sheets; mfu is null on a device that is not listed.
 PEAK_FLOPS = {
     "H200": 989e12,
+    "H100 NVL": 835e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
     "A100": 312e12,
@@ -45,20 +47,19 @@ class StepStats:
     token_counts: Tensor  # (num_roles,)
     weight_sum: Tensor  # ()
     grad_norm: Tensor  # ()
-    counts: Tensor  # (3,): real tokens, packs, model FLOPs
-    lr: float
-    epoch: float
 
 
 class MetricsLog:
     """Writes metrics.jsonl and draws the progress bar on rank 0; raises on every rank where a number is not finite."""
 
-    def __init__(self, folder: RunFolder, world: World, *, pack_tokens: int, first_step: int, num_steps: int) -> None:
+    def __init__(
+        self, folder: RunFolder, world: World, *, dtype: str, pack_tokens: int, first_step: int, num_steps: int
+    ) -> None:
         self.folder = folder
         self.world = world
         self.pack_tokens = pack_tokens
-        self.peak_flops = _peak_flops(world.device)
-        self.pending: tuple[dict[str, Any], _HostCopy] | None = None
+        self.peak_flops = _peak_flops(world.device) if dtype == "bfloat16" else None
+        self.pending: _Pending | None = None
         self.last_time = time.perf_counter()
         self.bar = tqdm(
             total=num_steps,
@@ -76,25 +77,33 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            self.flush()
+            self._settle()
         self.bar.close()
 
-    def add(self, step: int, stats: StepStats) -> None:
+    def add(self, step: int, lr: float, drawn: DrawnStep, stats: StepStats) -> None:
         """Take in step `step` and write the line of the one before it."""
         now = time.perf_counter()
         seconds, self.last_time = now - self.last_time, now
-        peak = torch.tensor(_peak_memory_bytes(self.world.device), dtype=torch.float64, device=self.world.device)
+        # Filled on the device: a copy from the host would wait for it.
+        peak = torch.full((), _peak_memory_bytes(self.world.device), dtype=torch.float64, device=self.world.device)
         scalars = torch.stack([stats.loss, stats.grad_norm, stats.weight_sum, self.world.max(peak)])
-        copy = _HostCopy(torch.cat([scalars, stats.counts, stats.nll_sums, stats.token_counts]))
+        copy = _HostCopy(torch.cat([scalars, stats.nll_sums, stats.token_counts]))
         self.flush()
-        self.pending = ({"step": step, "epoch": round(stats.epoch, 6), "lr": stats.lr, "seconds": seconds}, copy)
+        self.pending = _Pending(step, lr, drawn, seconds, copy)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Within it the clock stands still: an evaluation or a checkpoint is no step's time. No line waits."""
-        self.flush()
+        self._settle()
         yield
         self.last_time = time.perf_counter()
+
+    def _settle(self) -> None:
+        """Wait for the last step, which is only queued so far, count that time as its own, and write its line."""
+        if self.pending is not None:
+            self.pending.copy.wait()
+            self.pending.seconds += time.perf_counter() - self.last_time
+        self.flush()
 
     def flush(self) -> None:
         """Write the line that waits, if any.
@@ -104,12 +113,12 @@ class MetricsLog:
         """
         if self.pending is None:
             return
-        (head, copy), self.pending = self.pending, None
-        line = self._line(head, copy.read())
+        pending, self.pending = self.pending, None
+        line = self._line(pending)
         if not (math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"])):
             raise DivergenceError(
                 f"step {line['step']}: loss is {line['loss']}, grad_norm is {line['grad_norm']}; both must be finite. "
-                f"The newest checkpoint in {self.folder.checkpoints} is from before; lower --optim.lr in a new run."
+                "Start a new run with a lower --optim.lr, or look at the step's rows."
             )
         if self.world.is_first:
             append_line(self.folder.metrics, line)
@@ -117,24 +126,24 @@ class MetricsLog:
             self.bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
             self.bar.update(1)
 
-    def _line(self, head: dict[str, Any], values: list[float]) -> dict[str, Any]:
+    def _line(self, pending: "_Pending") -> dict[str, Any]:
         """Return the fields of a line in the order that the README documents."""
-        loss, grad_norm, weight_sum, peak, num_tokens, num_packs, flops, *by_role = values
-        seconds = head["seconds"]
+        loss, grad_norm, weight_sum, peak, *by_role = pending.copy.read()
+        drawn, seconds = pending.drawn, pending.seconds
         world_peak = None if self.peak_flops is None else self.peak_flops * self.world.size
         return {
-            "step": head["step"],
-            "epoch": head["epoch"],
+            "step": pending.step,
+            "epoch": round(drawn.epoch, 6),
             "loss": loss,
             "nll": nll_by_role(by_role[: len(ROLES)], by_role[len(ROLES) :]),
             "weight_sum": weight_sum,
-            "num_tokens": int(num_tokens),
-            "pack_fill": num_tokens / (num_packs * self.pack_tokens),
+            "num_tokens": drawn.num_tokens,
+            "pack_fill": drawn.num_tokens / (drawn.num_packs * self.pack_tokens),
             "grad_norm": grad_norm,
-            "lr": head["lr"],
+            "lr": pending.lr,
             "seconds": seconds,
-            "tokens_per_second": num_tokens / seconds,
-            "mfu": None if world_peak is None else flops / seconds / world_peak,
+            "tokens_per_second": drawn.num_tokens / seconds,
+            "mfu": None if world_peak is None else drawn.flops / seconds / world_peak,
             "peak_memory_gib": peak / GIB,
         }
 
@@ -156,9 +165,12 @@ class _HostCopy:
             self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.event.record()
 
-    def read(self) -> list[float]:
+    def wait(self) -> None:
         if self.event is not None:
             self.event.synchronize()
+
+    def read(self) -> list[float]:
+        self.wait()
         values: list[float] = self.host.tolist()
         return values
 
@@ -174,4 +186,16 @@ def _peak_memory_bytes(device: torch.device) -> int:
     """Return the device allocator's peak, or on CPU the process's largest resident size."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@dataclass
+class _Pending:
+    """A step whose numbers are on their way."""
+
+    step: int
+    lr: float
+    drawn: DrawnStep
+    seconds: float
+    copy: _HostCopy

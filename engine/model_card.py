@@ -1,10 +1,11 @@
 """The README of an exported model: base, data, loss weights, method and what was measured, from the run's own files."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from alttrain.engine.config import RunConfig
-from alttrain.engine.run_folder import RunFolder
+from alttrain.engine.run_folder import RunFolder, read_lines
 
 
 def model_card(config: RunConfig, folder: RunFolder) -> str:
@@ -23,11 +24,12 @@ def model_card(config: RunConfig, folder: RunFolder) -> str:
 
 
 def _front_matter(config: RunConfig) -> list[str]:
+    is_on_the_hub = not config.model.random_init and not Path(config.model.path).exists()
     return [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
-        f"base_model: {json.dumps(config.model.path)}",
+        *([f"base_model: {config.model.path}"] if is_on_the_hub else []),
         "tags: [alttrain, safety, reasoning]",
         "---",
         "# Aligned by reasoning structure",
@@ -72,19 +74,18 @@ def _loss_weights(config: RunConfig) -> list[str]:
 
 
 def _data(data: dict[str, Any]) -> list[str]:
-    counts = {**data["train"], "skipped": len(data["train"]["skipped"])}
     lines = ["## Data", f"Files: {', '.join(f'`{name}`' for name in data['files'])}.", ""]
     return [
         *lines,
         "| | |",
         "|---|---|",
-        *(f"| {name} | {_cell(value)} |" for name, value in counts.items()),
+        *(f"| {name} | {cell_text(value)} |" for name, value in data["train"].items()),
         "",
     ]
 
 
 def _metrics(folder: RunFolder) -> list[str]:
-    steps, evaluations = _read(folder.metrics), _read(folder.evaluations)
+    steps, evaluations = read_lines(folder.metrics), read_lines(folder.evaluations)
     lines = ["## Metrics"]
     if steps:
         lines += [
@@ -102,11 +103,8 @@ def _metrics(folder: RunFolder) -> list[str]:
     return [*lines, "", "Safety and capability have to be measured on this model before it is used."]
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return what stands in a cell of a table: of a list, its length."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items()) or "none"
-    return str(value)
-
-
-def _read(file: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    return str(len(value)) if isinstance(value, list) else str(value)

@@ -91,6 +91,22 @@ def plan_epoch(lengths: Sequence[int], batch: BatchConfig, seed: int, epoch: int
     return steps
 
 
+@dataclass(frozen=True)
+class DrawnStep:
+    """One optimizer step as drawn and packed for the whole world: what every rank knows without asking a device."""
+
+    packs: list[list[list[int]]]
+    """[rank][micro-batch] -> indices of examples; as many micro-batches on every rank, some perhaps empty."""
+    num_tokens: int
+    """Real tokens, prompts included."""
+    num_packs: int
+    """Packs that hold anything."""
+    flops: float
+    """Work of forward and backward by the model's shape, without recomputation."""
+    epoch: float
+    """Epochs seen once the step is done."""
+
+
 class Plan:
     """The examples of every step of a run: a function of the step number, so that resuming needs nothing else."""
 
@@ -113,6 +129,19 @@ class Plan:
         """Return the example indices of `step`, counted from 0 over the whole run."""
         epoch, index = self._locate(step)
         return list(self._steps_of(epoch)[index])
+
+    def draw(self, step: int, capacity: int, world_size: int, work: WorkModel) -> DrawnStep:
+        """Return step `step`, from 0: its examples are drawn first, then packed, so packing never changes them."""
+        examples = self.examples_of(step)
+        lengths = [self._lengths[index] for index in examples]
+        ranks = pack_step(lengths, capacity, world_size, work)
+        return DrawnStep(
+            packs=[[[examples[position] for position in pack] for pack in packs] for packs in ranks],
+            num_tokens=sum(lengths),
+            num_packs=sum(len(pack) > 0 for packs in ranks for pack in packs),
+            flops=work.flops(lengths),
+            epoch=self.epoch_of(step + 1),
+        )
 
     def epoch_of(self, num_done: int) -> float:
         """Return how many epochs have been seen once `num_done` steps are done, by examples."""

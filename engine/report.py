@@ -4,10 +4,10 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from alttrain.engine.run_folder import RunFolder, write_whole
+from alttrain.engine.model_card import cell_text
+from alttrain.engine.run_folder import RunFolder, read_lines, write_whole
 
 # Mid grey reads on light and on dark; the page follows the reader's colour scheme, the plots are transparent.
 INK = "#808080"
@@ -26,7 +26,7 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 def write_report(folder: RunFolder) -> None:
     """Write report.html from metrics.jsonl, eval.jsonl and config.json."""
-    steps, evaluations = _read(folder.metrics), _read(folder.evaluations)
+    steps, evaluations = read_lines(folder.metrics), read_lines(folder.evaluations)
     record = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
     figures = [
         ("Loss", "weighted, over the step's denominator", _series(steps, "loss"), "log"),
@@ -55,7 +55,7 @@ def _page(record: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plots: 
         "seconds in steps": f"{seconds:,.1f}",
         "tokens per second": f"{tokens / seconds:,.0f}" if seconds else "",
         "loss": f"{steps[0]['loss']:.4f} at step 1, {steps[-1]['loss']:.4f} at the last" if steps else "",
-        **{f"data: {name}": _cell(value) for name, value in record["data"]["train"].items()},
+        **{f"data: {name}": cell_text(value) for name, value in record["data"]["train"].items()},
     }
     table = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items()
@@ -67,12 +67,6 @@ def _page(record: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plots: 
         f"<style>{STYLE}</style>\n<h1>{title}</h1>\n<table>{table}</table>\n"
         f'<div class="plots">{"".join(plots)}</div>\n<h2>Settings</h2>\n<pre>{settings}</pre>\n</html>\n'
     )
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items()) or "none"
-    return str(len(value)) if isinstance(value, list) else str(value)
 
 
 def _figure(title: str, caption: str, series: Series, scale: str) -> str:
@@ -110,7 +104,3 @@ def _by_role(lines: Sequence[Mapping[str, Any]]) -> Series:
         points = [(line["step"], line["nll"][role]) for line in lines if role in line["nll"]]
         found[role] = ([x for x, _ in points], [y for _, y in points])
     return found
-
-
-def _read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []

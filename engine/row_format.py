@@ -32,6 +32,15 @@ class Format:
     think_open: str = "<think>"
     think_close: str = "</think>"
 
+    def __post_init__(self) -> None:
+        """Check the delimiters.
+
+        Raises:
+            ConfigError: one is empty.
+        """
+        if not (self.think_open and self.think_close):
+            raise ConfigError("--data.think-open and --data.think-close must not be empty: they delimit the reasoning.")
+
     @property
     def tags(self) -> tuple[str, ...]:
         """What no span may hold."""

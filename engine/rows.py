@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.errors import DataError
 from alttrain.engine.row_format import Format, parse_columns, parse_row, quote_name
 from alttrain.engine.sources import read_source
 from alttrain.engine.trace import Row
@@ -45,8 +45,6 @@ def read_rows(
             is `error`.
     """
     row_format = Format(parse_columns(columns), think_open, think_close)
-    if not (think_open and think_close):
-        raise ConfigError("--data.think-open and --data.think-close must not be empty: they delimit the reasoning.")
     rows: list[Row] = []
     skipped: list[str] = []
     placed: Counter[str] = Counter()

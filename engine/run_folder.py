@@ -17,7 +17,8 @@ from alttrain.engine.config import RunConfig
 from alttrain.engine.errors import CheckpointError, ConfigError
 
 # What may differ between a run and its resumption without changing a number that the run computes.
-FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval")
+FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval", "model.checkpointing")
+PARTIAL = ".partial"
 LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors")
 
 
@@ -65,7 +66,8 @@ class RunFolder:
             raise ConfigError(f"--output {self.path}: {nearest} is a file; give a folder.")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise ConfigError(f"--output {self.path}: {nearest} may not be written to; give another folder.")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        # A kill inside the very first write leaves a .partial, which is nobody's.
+        if not self.path.is_dir() or all(path.name.endswith(PARTIAL) for path in self.path.iterdir()):
             return
         before = self._read_config()
         if before is None:
@@ -112,9 +114,14 @@ def append_line(file: Path, record: Mapping[str, Any]) -> None:
         stream.write(json.dumps(record) + "\n")
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the records of a file that `append_line` wrote; none where there is no file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+
+
 def write_whole(file: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the new one, never a part."""
-    partial = file.with_name(file.name + ".partial")
+    partial = file.with_name(file.name + PARTIAL)
     with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -129,20 +136,24 @@ def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     found = []
-    for section, value in now["run"].items():
-        old = before["run"].get(section)
-        if section in FREE_ON_RESUME or value == old:
-            continue
-        if isinstance(value, dict) and isinstance(old, dict):
-            found += [
-                (f"--{section}.{k.replace('_', '-')}", old.get(k), v) for k, v in value.items() if v != old.get(k)
-            ]
-        else:
-            found.append((f"--{section}", old, value))
+    for name, value in _flat(now["run"]).items():
+        old = _flat(before["run"]).get(name)
+        is_free = name in FREE_ON_RESUME or name.split(".")[0] in FREE_ON_RESUME
+        if value != old and not is_free:
+            found.append((f"--{name.replace('_', '-')}", old, value))
     for fact in now:
         if fact != "run":
             found += _fact_differences(fact.replace("_", " "), before.get(fact), now[fact])
     return found
+
+
+def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by their flags' names: {"optim.lr": 1e-5, ...}."""
+    flat: dict[str, Any] = {}
+    for section, value in run.items():
+        is_section = isinstance(value, dict)
+        flat |= {f"{section}.{name}": item for name, item in value.items()} if is_section else {section: value}
+    return flat
 
 
 def _fact_differences(where: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:

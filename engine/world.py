@@ -16,8 +16,8 @@ import torch.distributed as dist
 
 from alttrain.engine.errors import ConfigError
 
-# One silent link must not hold a job for torch's default of ten minutes on NCCL and thirty on gloo, while a 32B's
-# weights may take several to stream from a slow disk on one rank.
+# How long a collective waits for a silent link: gloo's default is thirty minutes, and streaming a 32B's weights from a
+# slow disk may take one rank several.
 TIMEOUT = datetime.timedelta(minutes=15)
 
 

@@ -1,29 +1,34 @@
 """DeepSpeed ZeRO around the model: the one place that knows its settings, its traps and its private attributes.
 
-Everything above sees five verbs: loss_sums, backward, step, gathered, and the optimizer's learning rate.
+Everything above sees a `ZeroEngine`: loss_sums, backward, step; evaluating; gathered; save and load.
+What waits for the device within a step is DeepSpeed's: the end of each backward with overlapped communication, and the
+check of the gradient norm.
 Private attributes of deepspeed that are touched here, and asserted: `ds_tensor` and `ds_shape` of a
 partitioned parameter, and `__compatible_ops__` (facts that hold for the version in constraints.txt).
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch._dynamo  # loaded now: deepspeed.zero.Init would import it while constructors are patched, which fails
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 
 from alttrain.engine.backbone import Backbone
 from alttrain.engine.batch import PackedBatch
 from alttrain.engine.config import RunConfig
 from alttrain.engine.model import PackedCausalLM, build_model
 from alttrain.engine.weights import WeightSource
-from alttrain.engine.world import World
+from alttrain.engine.world import TIMEOUT, World
 
 # Gradients are reduced in buckets of this many elements: 200 MB in float32.
 BUCKET_ELEMENTS = 50_000_000
@@ -44,12 +49,12 @@ class ZeroEngine:
         _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype))
         self.world = world
         self.stage = config.zero.stage
-        self.deepspeed_engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=_adamw(model, config),
-            config=settings,
-            dist_init_required=False,
-        )
+        optimizer = _adamw(model, config)
+        with contextlib.redirect_stdout(io.StringIO()):  # stage 1 prints pages of memory figures
+            self.deepspeed_engine, *_ = deepspeed.initialize(
+                model=model, optimizer=optimizer, config=settings, dist_init_required=False
+            )
+        _limit_waiting(self.deepspeed_engine)
         self._gathering = deepspeed.zero.GatheredParameters
         assert self._model.causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
 
@@ -107,6 +112,15 @@ class ZeroEngine:
             yield
         self.deepspeed_engine.train()
 
+    def save(self, folder: Path, name: str) -> None:
+        """Write the whole state to folder/name, in place; `checkpoint.py` makes that safe. Collective."""
+        self.deepspeed_engine.save_checkpoint(str(folder), tag=name, save_latest=False)
+
+    def load(self, folder: Path, name: str) -> None:
+        """Restore the whole state from folder/name. Collective."""
+        loaded, _ = self.deepspeed_engine.load_checkpoint(str(folder), tag=name)
+        assert loaded is not None, folder / name
+
     def parameter_bytes(self) -> dict[str, int]:
         """Return the size of every parameter, whole, under its name in a model folder; a tied head is its embedding."""
         return {
@@ -121,6 +135,13 @@ class ZeroEngine:
         parameters = {name: by_name[name] for name in names}
         with self._gathering(list(parameters.values()), enabled=self.stage == 3):
             yield {name: parameter.detach() for name, parameter in parameters.items()}
+
+
+def _limit_waiting(engine: Any) -> None:
+    """Give DeepSpeed's own process group the world's time limit: it makes it with gloo's half hour."""
+    set_timeout = getattr(distributed_c10d, "_set_pg_timeout", None)
+    assert set_timeout is not None, "this torch has no _set_pg_timeout"
+    set_timeout(TIMEOUT, engine.data_parallel_group)
 
 
 def _import_deepspeed(world: World) -> Any:
@@ -168,9 +189,11 @@ def _settings(config: RunConfig, backbone: Backbone) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,  # torch's AdamW is the client's
         "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own would be compiled
         "communication_data_type": "fp32",
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward and every step
     }
     if config.model.dtype == "bfloat16":
-        settings["bf16"] = {"enabled": True}
+        # Without the second, stage 1 keeps every gradient twice, in bfloat16 beside float32.
+        settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings
 

@@ -6,7 +6,9 @@ N tokens, S documents, Hq query heads, Hkv key and value heads (Hq a multiple of
 Shapes   query (1, Hq, N, D), key and value (1, Hkv, N, D);  cu_seq_lens (S + 1,) int32;  out (1, N, Hq, D).
 
 No mask is ever built: a dense (N, N) one costs the work of the whole square, and none at all mixes the documents.
-CUDA     torch's varlen_attn, which takes the pack as it lies. Nothing waits for the device.
+CUDA     torch's varlen_attn, which takes the pack as it lies; nothing waits for the device. It is for bf16 and fp16
+         and for a D that is a multiple of 8, up to 256. The rest goes as on CPU, and each call waits for the device
+         to learn the documents' lengths.
 CPU      SDPA with is_causal, exact without a mask, in one of two ways (benchmarks/bench_attention.py compares them):
          a call a document on views, which copies nothing and costs about 0.1 ms of calls a document; or one call on
          all documents of like length, right-padded, which costs a copy of q, k, v and out. Padding stands behind the
@@ -95,18 +97,20 @@ def packed_attention(
         raise ValueError(f"query has batch {query.shape[0]}: a pack is one row, (1, heads, tokens, head_dim).")
     # (N, heads, D): how the projections have written them, so that no copy is made.
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if query.is_cuda:
+    if query.is_cuda and _varlen_takes(q):
         out = _varlen(q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling)
     else:
-        out = _on_cpu(q, k, v, _lengths(cu_seq_lens_q, cu_seq_lens_k, q.shape[0]), scaling)
+        out = _sdpa(q, k, v, _lengths(cu_seq_lens_q, cu_seq_lens_k, q.shape[0]), scaling)
     return out.unsqueeze(0), None
+
+
+def _varlen_takes(q: Tensor) -> bool:
+    return q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
 
 
 def _varlen(
     q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, scaling: float | None
 ) -> Tensor:
-    if q.dtype not in (torch.bfloat16, torch.float16):
-        raise ValueError(f"query is {q.dtype}: packed attention on CUDA takes bfloat16 or float16.")
     from torch.nn.attention.varlen import varlen_attn
 
     options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
@@ -127,7 +131,7 @@ def _varlen_takes_gqa() -> bool:
     return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
-def _on_cpu(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scaling: float | None) -> Tensor:
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scaling: float | None) -> Tensor:
     # out is as large as q.
     copied = (2 * q.numel() + k.numel() + v.numel()) * q.element_size()
     if copied > COPY_BYTES * len(lengths):
@@ -145,7 +149,7 @@ def _by_bucket(
 ) -> Tensor:
     shapes = [(len(bucket), lengths[bucket[0]]) for bucket in buckets]  # (B, T): its first document is its longest
     sizes = [documents * longest for documents, longest in shapes]
-    positions = _padded_positions(lengths, buckets)  # (N,), into all buckets laid one behind another
+    positions = _padded_positions(lengths, buckets, q.device)  # (N,), into all buckets laid one behind another
 
     def pad(x: Tensor) -> list[Tensor]:
         padded = x.new_zeros(sum(sizes), *x.shape[1:])
@@ -170,7 +174,7 @@ def _buckets(lengths: list[int]) -> list[list[int]]:
     return buckets
 
 
-def _padded_positions(lengths: list[int], buckets: list[list[int]]) -> Tensor:
+def _padded_positions(lengths: list[int], buckets: list[list[int]], device: torch.device) -> Tensor:
     """Return where each token of the pack stands once every document is padded to the longest of its bucket."""
     padded_starts = [0] * len(lengths)
     size = 0
@@ -180,17 +184,20 @@ def _padded_positions(lengths: list[int], buckets: list[list[int]]) -> Tensor:
             size += lengths[bucket[0]]
     counts = torch.tensor(lengths)
     offsets = torch.tensor(padded_starts) - (counts.cumsum(0) - counts)
-    return torch.arange(sum(lengths)) + offsets.repeat_interleave(counts)
+    return (torch.arange(sum(lengths)) + offsets.repeat_interleave(counts)).to(device)
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
-    # (B, T, heads, D). Grouped heads inside SDPA measure as fast as copies of k and v, and save the copies.
+    # (B, T, heads, D). On CPU grouped heads inside SDPA measure as fast as copies of k and v, and save the copies. On
+    # CUDA only the half-precision kernel groups heads: fp32 would fall back to one that keeps all (T, T) scores.
+    if q.is_cuda:
+        k, v = (x.repeat_interleave(q.shape[2] // k.shape[2], dim=2) for x in (k, v))
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True).transpose(1, 2)
 
 
 def _lengths(cu_q: Tensor, cu_k: Tensor, num_tokens: int) -> list[int]:
-    """Return the documents' lengths; reads values, which on CPU waits for nothing."""
+    """Return the documents' lengths; reads values, which on CPU waits for nothing and on CUDA for the device."""
     starts: list[int] = cu_q.tolist()
     lengths = [last - first for first, last in itertools.pairwise(starts)]
     if not lengths or starts[0] != 0 or starts[-1] != num_tokens or min(lengths) < 1 or not torch.equal(cu_q, cu_k):

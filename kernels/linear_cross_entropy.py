@@ -17,8 +17,8 @@ accumulator. SLAB_BYTES sets C, and with it how often dW is read and written aga
 
 Numerics. The maximum is subtracted; exponentials, sums, nll and (softmax - onehot) * w are fp32 and rounded to W's
 dtype only as operands of the two products; the label's entry is formed as (p - 1) * w, which keeps its digits where p
-is near 1. dW is summed over chunks in fp32 and rounded once; sums over rows are made in fp64. Every sum has a fixed
-order: the same inputs give the same bits.
+is near 1. dW is summed over chunks in fp32 (in bf16 each chunk's product is rounded before it is added); sums over
+rows are made in fp64. Every sum has a fixed order: the same inputs give the same bits.
 
 Rows outside `rows` cost nothing in any product. A row without label (-100) or with weight 0 adds exactly 0. A row with
 a label and weight 0 counts in `nll_sums`, so that evaluation can measure roles that are not trained. Nothing here

@@ -5,7 +5,8 @@
 
 Meant for two nodes of eight GPUs of 80 GB.
 Predicted, before activations: a sixteenth of 550 GiB of weights, gradients and optimizer states a GPU.
-Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
+The batch is 16, an example a rank at least, where 8 are published: half the GPUs would have nothing to do.
+Optimizer and schedule are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.
 """
 
@@ -25,7 +26,7 @@ CONFIG = RunConfig(
     model=ModelConfig(path="deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"),
     data=DataConfig(train=("runs/alttrain-1k.jsonl",)),
     loss=LossConfig(assessment=2.0),
-    batch=BatchConfig(examples=8, pack_tokens=8192),
+    batch=BatchConfig(examples=16, pack_tokens=8192),
     optim=OptimConfig(lr=1e-5, betas=(0.9, 0.95), weight_decay=1e-4, max_grad_norm=1.0),
     schedule=ScheduleConfig(epochs=15, warmup_steps=5),
     zero=ZeroConfig(stage=3),

@@ -8,8 +8,10 @@ are held out, so that eval.jsonl shows whether the assessment is learnt or memor
 """
 
 import json
+import os
 import random
 import sys
+import tempfile
 from pathlib import Path
 
 from alttrain.engine.cli import main
@@ -113,7 +115,16 @@ def make_world(folder: Path, seed: int = 0) -> None:
     ).save_pretrained(folder)
 
 
+def publish_world(folder: Path) -> None:
+    """Write the world beside `folder` and move its files in one by one: other ranks may be reading the same ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        make_world(Path(made))
+        for file in Path(made).iterdir():
+            os.replace(file, folder / file.name)
+
+
 if __name__ == "__main__":
     if not {"--help", "-h"} & set(sys.argv[1:]):
-        make_world(WORLD)
+        publish_world(WORLD)
     main(CONFIG)

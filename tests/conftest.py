@@ -84,6 +84,9 @@ def _write_model(folder: Path, family: str = "qwen2", *, tied: bool = False, sav
     )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:  # drawn too: at 0 and 1 no law would see a bias or a scale treated wrongly
+            torch.nn.init.normal_(parameter, 1.0 if "norm" in name else 0.0, 0.2)
     if save_weights:
         model.save_pretrained(folder)
     else:

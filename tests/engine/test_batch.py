@@ -55,28 +55,24 @@ def test_two_documents_by_hand() -> None:
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1]]
     assert batch.cu_seqlens.tolist() == [0, 4, 6]
     assert batch.max_seqlen == 4
-    assert batch.document_lengths == (4, 2)
     assert batch.labels.tolist() == [101, 102, 103, -100, 201, -100]
     assert batch.label_span_ids.tolist() == [PROMPT, ASSESSMENT, ANSWER, 0, ANSWER, 0]
     assert batch.loss_weights.tolist() == [0.0, 2.0, 1.0, 0.0, 1.0, 0.0]
     assert batch.rows.tolist() == [1, 2, 4]
     assert step.denominator.item() == step.weight_sum.item() == 4.0
-    assert step.role_token_counts[[PROMPT, ASSESSMENT, ANSWER]].tolist() == [1.0, 1.0, 2.0]
-    assert step.role_weight_sums[[PROMPT, ASSESSMENT, ANSWER]].tolist() == [0.0, 2.0, 2.0]
-    assert (step.num_examples, step.num_tokens, step.num_packs) == (2, 6, 1)
 
 
 def test_shapes_and_dtypes() -> None:
     (step,) = collate(random_examples(20))
     assert len(step.micro_batches) > 1
     for batch in step.micro_batches:
-        n = batch.num_tokens
-        assert n == sum(batch.document_lengths)
-        assert batch.max_seqlen == max(batch.document_lengths)
+        lengths = batch.cu_seqlens.diff().tolist()
+        n = sum(lengths)
+        assert batch.max_seqlen == max(lengths)
         for tensor, shape, dtype in (
             (batch.input_ids, (1, n), torch.int64),
             (batch.position_ids, (1, n), torch.int64),
-            (batch.cu_seqlens, (len(batch.document_lengths) + 1,), torch.int32),
+            (batch.cu_seqlens, (len(lengths) + 1,), torch.int32),
             (batch.labels, (n,), torch.int64),
             (batch.label_span_ids, (n,), torch.uint8),
             (batch.loss_weights, (n,), torch.float32),
@@ -101,8 +97,6 @@ def test_packing_and_ranks_change_no_weight_and_no_sum(count: int, seed: int, ca
     expected = by_hand(examples)
     assert found == expected
     assert sum(step.denominator.item() for step in steps) == sum(expected.values())
-    assert sum(step.num_examples for step in steps) == count
-    assert sum(step.num_tokens for step in steps) == sum(len(e.input_ids) for e in examples)
     assert len({len(step.micro_batches) for step in steps}) == 1
 
 
@@ -123,19 +117,17 @@ def test_an_empty_pack_is_one_dummy_token_without_a_label() -> None:
     assert empty.input_ids.tolist() == [[0]]
     assert empty.position_ids.tolist() == [[0]]
     assert empty.cu_seqlens.tolist() == [0, 1]
-    assert (empty.max_seqlen, empty.num_tokens) == (1, 0)
+    assert empty.max_seqlen == 1
     assert empty.labels.tolist() == [-100]
     assert empty.loss_weights.tolist() == [0.0]
     assert empty.rows.tolist() == []
     assert full.rows.tolist() == [0]
     assert step.denominator.item() == 1.0
-    assert (step.num_examples, step.num_tokens, step.num_packs) == (1, 2, 1)
 
 
 def test_a_rank_with_nothing_but_an_empty_pack() -> None:
     step = collate_step([[]], WEIGHTS, "weight", CPU)
     assert step.denominator.item() == 0.0
-    assert (step.num_examples, step.num_tokens, step.num_packs, step.flops) == (0, 0, 0, 0.0)
 
 
 def test_evaluation_measures_roles_without_weight_too() -> None:
@@ -159,12 +151,6 @@ def test_micro_batches_are_views_of_the_step() -> None:
     for field in ("input_ids", "position_ids", "labels", "loss_weights"):
         storages = {getattr(batch, field).untyped_storage().data_ptr() for batch in step.micro_batches}
         assert len(storages) == 1, field
-
-
-def test_flops_count_real_documents() -> None:
-    work = WorkModel(10.0, 0.5)
-    step = collate_step([[example(PROMPT, ANSWER)], []], WEIGHTS, "weight", CPU, work=work)
-    assert step.flops == work.work(2)
 
 
 @pytest.mark.gpu

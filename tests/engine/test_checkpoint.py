@@ -10,11 +10,11 @@ from alttrain.engine.errors import CheckpointError
 from alttrain.engine.run_folder import RunFolder
 
 
-def published(folder: RunFolder, step: int, world_size: int = 2) -> Path:
+def published(folder: RunFolder, step: int) -> Path:
     """Write and publish a checkpoint as `save_checkpoint` does, without an engine."""
     incoming, name = folder.checkpoints / checkpoints.INCOMING, f"step-{step:06d}"
     (incoming / name).mkdir(parents=True)
-    (incoming / name / "state.json").write_text(json.dumps({"step": step, "world_size": world_size}))
+    (incoming / name / "state.json").write_text(json.dumps({"step": step}))
     checkpoints._publish(incoming, name, folder.checkpoints)
     return folder.checkpoints / name
 
@@ -42,8 +42,17 @@ def test_retention_keeps_the_newest(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for step in (5, 10, 15, 20):
         published(folder, step)
-    checkpoints._retain(folder.checkpoints, keep=2)
+    checkpoints._retain(folder.checkpoints, "step-000020", keep=2)
     assert sorted(path.name for path in folder.checkpoints.glob("step-*")) == ["step-000015", "step-000020"]
+
+
+def test_retention_drops_what_a_run_has_gone_back_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (10, 20, 30, 15):  # resumed from 10, with other steps between checkpoints
+        published(folder, step)
+    checkpoints._retain(folder.checkpoints, "step-000015", keep=2)
+    assert sorted(path.name for path in folder.checkpoints.glob("step-*")) == ["step-000010", "step-000015"]
+    assert checkpoints.newest_checkpoint(folder) == folder.checkpoints / "step-000015"
 
 
 def test_checkpoint_that_is_gone(tmp_path: Path) -> None:
@@ -52,10 +61,3 @@ def test_checkpoint_that_is_gone(tmp_path: Path) -> None:
     (path / "state.json").unlink()
     with pytest.raises(CheckpointError, match="names step-000050, which is not there or not whole"):
         checkpoints.newest_checkpoint(folder)
-
-
-def test_checkpoint_of_another_world(tmp_path: Path) -> None:
-    path = published(RunFolder(tmp_path), 50, world_size=8)
-    checkpoints.check_resumable(path, 8)
-    with pytest.raises(CheckpointError, match="written by 8 ranks, this run has 4"):
-        checkpoints.check_resumable(path, 4)

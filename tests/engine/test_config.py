@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.config import LossConfig, RunConfig, validate
+from alttrain.engine.config import LossConfig, RunConfig, ZeroConfig, validate
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.trace import ROLES
 
@@ -15,6 +15,9 @@ GOOD = RunConfig(
     data=dataclasses.replace(RunConfig().data, train=("t",)),
     output="o",
 )
+
+
+SELECTIVE = dataclasses.replace(GOOD.model, checkpointing="selective")
 
 
 def changed(section: str, **values: Any) -> RunConfig:
@@ -38,6 +41,7 @@ def test_defaults_are_valid() -> None:
         ("zero", {"stage": -1}, "--zero.stage is -1"),
         ("zero", {"stage": 0}, "--zero.stage 0 with --model.dtype bfloat16"),
         ("zero", {"stage": 2, "offload": "all"}, "--zero.offload all needs --zero.stage 3"),
+        ("run", {"zero": ZeroConfig(stage=3), "model": SELECTIVE}, "selective with --zero.stage 3"),
         ("optim", {"lr": 0.0}, "--optim.lr is 0.0: it must be a positive number"),
         ("optim", {"lr": math.nan}, "--optim.lr is nan"),
         ("optim", {"lr": math.inf}, "--optim.lr is inf"),

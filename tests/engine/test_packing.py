@@ -195,3 +195,19 @@ class TestWorkModel:
 
     def test_documents_do_not_attend_to_one_another(self) -> None:
         assert QWEN_7B.flops([100, 300]) == QWEN_7B.work(100) + QWEN_7B.work(300) < QWEN_7B.work(400)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+def test_a_drawn_step_is_its_examples_packed(world_size: int) -> None:
+    lengths = [7 + 13 * index % 60 for index in range(40)]
+    work = WorkModel(10.0, 0.5)
+    plan = Plan(lengths, BatchConfig(examples=9), ScheduleConfig(epochs=2), seed=3)
+    for step in range(plan.num_steps):
+        drawn = plan.draw(step, 100, world_size, work)
+        packed = [index for packs in drawn.packs for pack in packs for index in pack]
+        assert sorted(packed) == sorted(plan.examples_of(step))
+        assert len({len(packs) for packs in drawn.packs}) == 1
+        assert drawn.num_tokens == sum(lengths[index] for index in packed)
+        assert drawn.num_packs == sum(bool(pack) for packs in drawn.packs for pack in packs)
+        assert drawn.flops == pytest.approx(sum(work.work(lengths[index]) for index in packed))
+        assert drawn.epoch == plan.epoch_of(step + 1)

@@ -31,7 +31,7 @@ def test_published_hyper_parameters(name: str) -> None:
     assert config.schedule.epochs == 15
     assert config.schedule.warmup_steps == 5
     assert (config.optim.lr, config.optim.betas, config.optim.weight_decay) == (1e-5, (0.9, 0.95), 1e-4)
-    assert config.batch.examples == (16 if name == "1p5b" else 8)
+    assert config.batch.examples == (16 if name in ("1p5b", "32b") else 8)
     assert config.model.path.startswith("deepseek-ai/DeepSeek-R1-Distill-")
 
 
