@@ -4,6 +4,7 @@ usage: gradients_worker.py MODEL ROWS WEIGHTS_JSON STAGE CHECKPOINTING OUT
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -39,12 +40,12 @@ def main(model: str, rows: str, weights: str, stage: str, checkpointing: str, ou
             assert len(packs) > 1, "the law is about several packs a rank"
             batch = collate_step(
                 [[dataset.examples[i] for i in pack] for pack in packs],
-                loss.weights(), per, world.device, work=backbone.work,
+                loss.weights(), per, world.device,
             )  # fmt: skip
             engine = ZeroEngine(config, backbone, world)
             gradients: dict[str, torch.Tensor] = {}
             engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
-            stats = train_step(engine, batch, world, lr=1e-12, epoch=0.0)
+            stats = train_step(engine, batch, world, 1e-12)
             results[per] = {
                 "loss": float(stats.loss),
                 "grad_norm": float(stats.grad_norm),
@@ -71,3 +72,4 @@ def _record_gradients(engine: ZeroEngine, gradients: dict[str, torch.Tensor]):  
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    os._exit(0)  # as the command line does

@@ -46,9 +46,17 @@ def by_definition(model: Path, rows: Path, per: str) -> tuple[float, dict[str, t
     return loss, {name: p.grad for name, p in causal_lm.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize(
-    ("stage", "checkpointing"), [(0, "off"), (1, "full"), (2, "selective"), (3, "full"), (3, "off")]
+    ("stage", "checkpointing", "tied"),
+    [
+        (0, "off", False),
+        (1, "full", False),
+        (1, "off", True),
+        (2, "selective", False),
+        (2, "full", True),
+        (3, "full", False),
+        (3, "off", True),
+    ],
 )
 def test_first_step_is_the_definition(
     tmp_path: Path,
