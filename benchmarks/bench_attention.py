@@ -3,15 +3,13 @@
 python benchmarks/bench_attention.py --out benchmarks/results/cpu
 """
 
-import argparse
 import functools
 import math
 import random
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
-from harness import Case, Measurement, Sizes, measure, write_json
+from harness import Case, Sizes, run_cases
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -94,21 +92,13 @@ def make_case(pack: str, lengths: list[int], model: str, dtype: str) -> Case:
     return Case("packed_attention", sizes, ways, reference, MAX_ERROR[dtype], flops)
 
 
-def main() -> None:
-    """Measure every case and write attention.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of timing a case")
-    options = parser.parse_args()
-    rows: list[Measurement] = []
+def cases() -> Iterator[Case]:
+    """Yield every model shape, dtype and pack."""
     for model in SHAPES:
         for dtype in DTYPES:
             for pack, lengths in packs().items():
-                rows += measure(make_case(pack, lengths, model, dtype), seconds=options.seconds)
-                write_json(
-                    options.out, "attention", rows
-                )  # after each case, so that a run cut short leaves its figures
+                yield make_case(pack, lengths, model, dtype)
 
 
 if __name__ == "__main__":
-    main()
+    run_cases("attention", __doc__, cases(), seconds=10.0)

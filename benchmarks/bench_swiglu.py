@@ -5,15 +5,11 @@
 Bytes are those of the definition (kernels/swiglu.py): what any implementation has to read and write at least.
 """
 
-import argparse
 import functools
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
-from harness import Case, Sizes, measure, write_json
+from harness import Case, Sizes, run_cases
 from torch import Tensor
 from torch.nn.functional import silu
 
@@ -68,22 +64,14 @@ def make_case(model: str, num_tokens: int, dtype: str, device: str) -> Case:
     return Case("swiglu", sizes, ways, reference, MAX_ERROR[dtype])
 
 
-def main() -> None:
-    """Measure every case and write swiglu.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of timing a case")
-    options = parser.parse_args()
+def cases() -> Iterator[Case]:
+    """Yield every case of this machine's device, smallest first."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows: list[dict[str, Any]] = []
     for num_tokens in (2048, 8192, 32768) if device == "cuda" else (512,):
         for dtype in DTYPES:
             for model in WIDTHS:
-                for row in measure(make_case(model, num_tokens, dtype, device), seconds=options.seconds):
-                    rate = float(row.sizes["bytes"]) / row.median_ms / 1e6
-                    rows.append({**asdict(row), "gigabytes_per_second": rate})
-                write_json(options.out, "swiglu", rows)
+                yield make_case(model, num_tokens, dtype, device)
 
 
 if __name__ == "__main__":
-    main()
+    run_cases("swiglu", __doc__, cases())

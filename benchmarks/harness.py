@@ -5,6 +5,7 @@ turn, sample by sample, so that a slow minute of the machine falls on all of the
 own mark of the highest resident size, in a fresh process of its own; on CUDA it is the allocator's.
 """
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -212,3 +213,21 @@ def write_json(folder: Path, name: str, rows: Sequence[Measurement | Mapping[str
     plain = [asdict(row) if isinstance(row, Measurement) else dict(row) for row in rows]
     text = json.dumps({"environment": environment(), "rows": plain}, indent=1)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def run_cases(name: str, description: str | None, cases: Iterable[Case], *, seconds: float = 5.0) -> None:
+    """Measure `cases` as the command line says, and write NAME.json after each, so that a run cut short leaves its own.
+
+    A case whose sizes hold `bytes`, what it has to move, gets its rate.
+    """
+    parser = argparse.ArgumentParser(description=description.splitlines()[0] if description else None)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--seconds", type=float, default=seconds, help="of timing a case")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        for row in measure(case, seconds=options.seconds):
+            moved = row.sizes.get("bytes")
+            rate = {} if moved is None else {"gigabytes_per_second": float(moved) / row.median_ms / 1e6}
+            rows.append(asdict(row) | rate)
+        write_json(options.out, name, rows)
