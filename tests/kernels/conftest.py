@@ -1,15 +1,10 @@
-"""Kernel tests run natively where there is a GPU, else under Triton's interpreter; outputs may be poisoned first."""
+"""Kernel tests run natively where there is a GPU, else under the interpreter that tests/conftest.py asks for."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-
-# Triton reads this when it is imported, so it is set before any kernel is.
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

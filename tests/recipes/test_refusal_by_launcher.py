@@ -63,16 +63,22 @@ def test_flag_that_does_not_parse(tmp_path: Path, arguments: tuple[str, ...], na
     assert not (tmp_path / "run").exists()
 
 
-def exit_codes(torchrun_stderr: str) -> list[str]:
-    """Return the exit code of each process, from the summary that torchrun ends with."""
-    return re.findall(r"^  exitcode  : (-?\d+)", torchrun_stderr, flags=re.MULTILINE)
+def assert_left_with_2(torchrun_stderr: str) -> None:
+    """Check the exit code of each process in the summary that torchrun ends with.
+
+    torchrun ends the others by SIGTERM once one has left; one that is still importing by then has no code of its own.
+    """
+    codes = re.findall(r"^  exitcode  : (-?\d+)", torchrun_stderr, flags=re.MULTILINE)
+    assert len(codes) == 2
+    assert "2" in codes
+    assert set(codes) <= {"2", "-15"}
 
 
-def test_torchrun_says_it_once_and_both_processes_exit_with_2(tmp_path: Path, run_ranks: Run, flags: list[str]) -> None:
+def test_torchrun_says_it_once_and_its_processes_exit_with_2(tmp_path: Path, run_ranks: Run, flags: list[str]) -> None:
     done = run_ranks(2, RECIPE, *flags, check=False)
     # torchrun itself exits with 1 and a summary for every failure; the codes of the processes stand in it.
     assert done.returncode == 1
-    assert exit_codes(done.stderr) == ["2", "2"]
+    assert_left_with_2(done.stderr)
     assert done.stderr.splitlines().count(sentence(tmp_path)) == 1
     assert done.stderr.count(str(tmp_path / "rows.jsonl")) == 1
     assert not (tmp_path / "run").exists()
@@ -80,6 +86,6 @@ def test_torchrun_says_it_once_and_both_processes_exit_with_2(tmp_path: Path, ru
 
 def test_torchrun_reports_a_flag_once(tmp_path: Path, run_ranks: Run, flags: list[str]) -> None:
     done = run_ranks(2, RECIPE, *flags, "--optim.lr", "fast", check=False)
-    assert exit_codes(done.stderr) == ["2", "2"]
+    assert_left_with_2(done.stderr)
     assert done.stderr.count("Error parsing --optim.lr") == 1
     assert not (tmp_path / "run").exists()
