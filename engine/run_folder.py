@@ -6,6 +6,7 @@ OUT/config.json  metrics.jsonl  eval.jsonl  checkpoints/  model/  report.html
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -173,7 +174,9 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout this file runs from, or None where it is installed from a wheel."""
+    """Return the commit of the checkout this file runs from, or None where there is no checkout or no git."""
+    if shutil.which("git") is None:
+        return None
     folder = Path(__file__).resolve().parent
     done = subprocess.run(
         ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],

@@ -31,6 +31,12 @@ def test_config_holds_the_resolved_run(folder: RunFolder) -> None:
     assert record["world_size"] == 2
 
 
+def test_a_machine_without_git(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    folder.create(CONFIG, FACTS)
+    assert json.loads((folder.path / "config.json").read_text())["git_commit"] is None
+
+
 def test_another_run_is_refused(folder: RunFolder) -> None:
     with pytest.raises(ConfigError, match="holds another run"):
         folder.check(CONFIG, FACTS)
