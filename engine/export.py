@@ -31,13 +31,14 @@ def export_model(engine: ZeroEngine, backbone: Backbone, config: RunConfig, fold
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(parents=True)
     world.barrier()
-    shards = plan_shards(engine.parameter_bytes(), SHARD_BYTES)
+    sizes = engine.parameter_bytes()
+    shards = plan_shards(sizes, SHARD_BYTES)
     for first in range(0, len(shards), world.size):
         _write_shards(engine, shards, first, incoming, world)
     world.barrier()
     if world.is_first:
         if len(shards) > 1:
-            _write_index(engine.parameter_bytes(), shards, incoming)
+            _write_index(sizes, shards, incoming)
         _write_companions(backbone, config, folder, incoming)
         shutil.rmtree(folder.model, ignore_errors=True)
         os.replace(incoming, folder.model)
@@ -67,9 +68,9 @@ def _write_shards(engine: ZeroEngine, shards: list[list[str]], first: int, folde
     tensors: dict[str, Tensor] = {}
     for index in range(first, min(first + world.size, len(shards))):
         for name in shards[index]:
-            with engine.gathered([name]) as whole:
+            with engine.gathered(name) as whole:
                 if world.rank == index - first:
-                    tensors[name] = whole[name].to("cpu", copy=True).contiguous()
+                    tensors[name] = whole.to("cpu", copy=True).contiguous()
     if tensors:
         file = folder / shard_name(first + world.rank, len(shards))
         save_file(tensors, file, metadata={"format": "pt"})

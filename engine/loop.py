@@ -38,6 +38,7 @@ def train(config: RunConfig) -> None:
     max_tokens = min(config.batch.pack_tokens, backbone.max_tokens)
     train_set = load_dataset(config.data.train, config.data, config.loss, backbone.tokenizer, max_tokens)
     eval_set = load_dataset(config.data.eval, config.data, config.loss, backbone.tokenizer, max_tokens)
+    work = backbone.work
     plan = Plan(train_set.lengths, config.batch, config.schedule, config.seed)
     folder = RunFolder(Path(config.output))
 
@@ -55,11 +56,11 @@ def train(config: RunConfig) -> None:
             folder.cut(done)
 
         if done == 0 and eval_set.examples:
-            evaluate(engine, eval_set, backbone.work, config, folder, world, step=0)
+            evaluate(engine, eval_set, work, config, folder, world, step=0)
         sizes = {"pack_tokens": config.batch.pack_tokens, "first_step": done, "num_steps": plan.num_steps}
         with MetricsLog(folder, world, dtype=config.model.dtype, **sizes) as log:
             for step in range(done + 1, plan.num_steps + 1):
-                drawn = plan.draw(step - 1, config.batch.pack_tokens, world.size, backbone.work)
+                drawn = plan.draw(step - 1, config.batch.pack_tokens, world.size, work)
                 packs = [[train_set.examples[index] for index in pack] for pack in drawn.packs[world.rank]]
                 batch = collate_step(packs, config.loss.weights(), config.loss.per, world.device)
                 lr = learning_rate(config.optim.lr, config.schedule, step, plan.num_steps)
@@ -67,7 +68,7 @@ def train(config: RunConfig) -> None:
 
                 if eval_set.examples and _is_due(config.eval.every, step, plan.num_steps):
                     with log.paused():
-                        evaluate(engine, eval_set, backbone.work, config, folder, world, step=step)
+                        evaluate(engine, eval_set, work, config, folder, world, step=step)
                 if config.checkpoint.every and _is_due(config.checkpoint.every, step, plan.num_steps):
                     with log.paused():
                         save_checkpoint(engine, folder, world, step, config.checkpoint.keep)

@@ -129,12 +129,11 @@ class ZeroEngine:
         }
 
     @contextlib.contextmanager
-    def gathered(self, names: list[str]) -> Iterator[dict[str, Tensor]]:
-        """Within it, the named parameters are whole on every rank; collective under ZeRO-3."""
-        by_name = {name.removeprefix("causal_lm."): p for name, p in self._model.named_parameters()}
-        parameters = {name: by_name[name] for name in names}
-        with self._gathering(list(parameters.values()), enabled=self.stage == 3):
-            yield {name: parameter.detach() for name, parameter in parameters.items()}
+    def gathered(self, name: str) -> Iterator[Tensor]:
+        """Within it, the parameter of that name is whole on every rank; collective under ZeRO-3."""
+        parameter = self._model.get_parameter(f"causal_lm.{name}")
+        with self._gathering([parameter], enabled=self.stage == 3):
+            yield parameter.detach()
 
 
 def _limit_waiting(engine: Any) -> None:

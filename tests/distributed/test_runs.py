@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "alttrain_7b.py"
+SMALL_SHARDS = Path(__file__).with_name("small_shards.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 # What depends on the clock or the machine, not on the run.
 MEASURED = {"seconds", "tokens_per_second", "mfu", "peak_memory_gib"}
@@ -142,7 +143,11 @@ def test_resume_without_a_checkpoint_says_so_and_starts(
     assert len(steps(tmp_path / "run")) == 1
 
 
-@pytest.mark.parametrize(("family", "tied"), [("qwen2", True), ("qwen3", False), ("llama", True)])
+@pytest.mark.parametrize(
+    ("family", "tied", "program"),
+    [("qwen2", True, RECIPE), ("qwen3", False, SMALL_SHARDS), ("llama", True, RECIPE)],
+    ids=["qwen2-tied", "qwen3-untied-sharded", "llama-tied"],
+)
 def test_export_is_what_transformers_loads(
     tmp_path: Path,
     run_ranks: Run,
@@ -150,12 +155,14 @@ def test_export_is_what_transformers_loads(
     inputs: tuple[Path, Path],
     family: str,
     tied: bool,
+    program: Path,
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = write_model(tmp_path / "model", family, tied=tied)
     output = tmp_path / "run"
-    run_ranks(2, RECIPE, *flags((model, inputs[1]), output, zero__stage=3, schedule__steps=2, optim__lr="1e-12"))
+    run_ranks(2, program, *flags((model, inputs[1]), output, zero__stage=3, schedule__steps=2, optim__lr="1e-12"))
+    assert (len(list((output / "model").glob("*.safetensors"))) > 3) == (program == SMALL_SHARDS)
     loaded, report = AutoModelForCausalLM.from_pretrained(output / "model", output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     original = AutoModelForCausalLM.from_pretrained(model)
