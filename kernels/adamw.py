@@ -40,14 +40,14 @@ Traffic  the last column above: every stream is read once and written once, 16 b
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-Backend = Literal["auto", "triton", "torch"]
+from alttrain.kernels._launch import Backend, runs_triton
 
 # Eight elements a thread: 16 bytes of a bf16 stream.
 BLOCK = 1024
@@ -126,7 +126,8 @@ def adamw_step(
         seed: key of the random bits, in [0, 2^63). The same seed, step and offset give the same bits.
         offset: place of the first element among all that are trained, a multiple of 4, so that no two tensors or ranks
             share random bits.
-        backend: `auto` is Triton on CUDA and PyTorch elsewhere. The results are the same.
+        backend: `auto` is Triton on CUDA and PyTorch elsewhere, `triton` on CPU needs Triton's interpreter. The results
+            are the same.
 
     Raises:
         ValueError: shapes, dtypes, devices or numbers are not as above.
@@ -135,7 +136,7 @@ def adamw_step(
     _check(streams, clip)
     _check_numbers(step, lr, betas, eps, weight_decay, seed, offset)
     rates = _rates(step, lr, betas, eps, weight_decay)
-    if backend == "triton" or (backend == "auto" and param.is_cuda):
+    if runs_triton(backend, param.device):
         _launch(streams, clip, offset, step, seed, rates)
         torch.autograd.graph.increment_version([x for x in streams if x is not None and x is not grad])
         return

@@ -25,6 +25,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from alttrain.kernels._launch import Backend, runs_triton
+
 # Elements of the tile a program holds: 16 a thread with 4 warps, two 16-byte loads of bf16. Wider rows take more warps.
 TILE = 2048
 # Beyond it the backward, with 32 warps, would have too few registers and spill.
@@ -46,14 +48,14 @@ def add_rms_norm_reference(x: Tensor, residual: Tensor, weight: Tensor, eps: flo
     return rms_norm_reference(h, weight, eps), h
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, *, use_triton: bool | None = None) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto") -> Tensor:
     """Return each row of `x` over its root mean square, times `weight`; differentiable in both.
 
     Args:
         x: rows, (..., D), fp32 or bf16. Rows whose starts are evenly spaced are read where they lie, others copied.
         weight: a factor for each column, (D,), of the same dtype.
         eps: added to the mean square.
-        use_triton: run the kernel (True) or PyTorch (False); the kernel on CUDA where None.
+        backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Returns:
         (..., D), contiguous, of the dtype of `x`.
@@ -62,12 +64,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, use_triton: bool | None =
         ValueError: shapes, dtypes or devices are not as above, or D is above MAX_WIDTH.
     """
     _check(x, x, weight)
-    y: Tensor = _RMSNorm.apply(x, weight, eps, x.is_cuda if use_triton is None else use_triton)  # type: ignore[no-untyped-call]
+    y: Tensor = _RMSNorm.apply(x, weight, eps, runs_triton(backend, x.device))  # type: ignore[no-untyped-call]
     return y
 
 
 def add_rms_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, use_triton: bool | None = None
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Return the norm of `x + residual`, and `x + residual`: the residual stream from here on.
 
@@ -76,7 +78,7 @@ def add_rms_norm(
         residual: the stream, of the same shape and dtype.
         weight: a factor for each column, (D,), of the same dtype.
         eps: added to the mean square.
-        use_triton: as in `rms_norm`.
+        backend: as in `rms_norm`.
 
     Returns:
         y and h, (..., D), contiguous, of the dtype of `x`, differentiable in `x`, `residual` and `weight`.
@@ -85,8 +87,7 @@ def add_rms_norm(
         ValueError: shapes, dtypes or devices are not as above, or D is above MAX_WIDTH.
     """
     _check(x, residual, weight)
-    use_triton = x.is_cuda if use_triton is None else use_triton
-    y, h = _AddRMSNorm.apply(x, residual, weight, eps, use_triton)  # type: ignore[no-untyped-call]
+    y, h = _AddRMSNorm.apply(x, residual, weight, eps, runs_triton(backend, x.device))  # type: ignore[no-untyped-call]
     return y, h
 
 

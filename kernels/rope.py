@@ -26,6 +26,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from alttrain.kernels._launch import Backend, runs_triton
+
 # Elements of one half of a program's tile: 8 a thread with 4 warps, a 16-byte access of bf16.
 TILE = 1024
 WARPS = 4
@@ -67,9 +69,7 @@ def rotary_tables(position_ids: Tensor, inv_freq: Tensor, attention_scaling: flo
     return angles.cos().mul_(attention_scaling), angles.sin().mul_(attention_scaling)
 
 
-def rope(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, use_triton: bool | None = None
-) -> tuple[Tensor, Tensor]:
+def rope(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
     """Return `query` and `key` rotated by their positions' angles, differentiable in both.
 
     Args:
@@ -78,7 +78,7 @@ def rope(
         cos: cosines, (B or 1, N, D / 2), fp32 or of the dtype of `query`, from `rotary_tables`; or as transformers
             makes them, (B or 1, N, D), the second half a copy of the first, which is not read.
         sin: sines, of the same shape and dtype.
-        use_triton: run the kernel (True) or PyTorch (False); the kernel on CUDA where None.
+        backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Returns:
         Two new tensors, of the shapes, dtype and order in memory of `query` and `key`.
@@ -87,12 +87,10 @@ def rope(
         ValueError: shapes, dtypes, devices or strides are not as above.
     """
     _check(query, key, cos, sin)
-    return _apply(query, key, cos, sin, False, use_triton)
+    return _apply(query, key, cos, sin, False, backend)
 
 
-def rope_(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, use_triton: bool | None = None
-) -> tuple[Tensor, Tensor]:
+def rope_(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
     """Do what `rope` does in the memory of `query` and `key`, which must not be read again but through the result.
 
     Whoever kept the old values is told so by autograd: a projection does not, nor does `rms_norm`, but selective
@@ -103,7 +101,7 @@ def rope_(
         key: as in `rope`, not overlapping `query`.
         cos: as in `rope`.
         sin: as in `rope`.
-        use_triton: as in `rope`.
+        backend: as in `rope`.
 
     Raises:
         ValueError: as in `rope`; or an input is a leaf that requires a gradient.
@@ -112,15 +110,15 @@ def rope_(
     for name, tensor in (("query", query), ("key", key)):
         if tensor.is_leaf and tensor.requires_grad and torch.is_grad_enabled():
             raise ValueError(f"{name} is a leaf that requires a gradient: it cannot be overwritten. Use rope.")
-    return _apply(query, key, cos, sin, True, use_triton)
+    return _apply(query, key, cos, sin, True, backend)
 
 
 def _apply(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, in_place: bool, use_triton: bool | None
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, in_place: bool, backend: Backend
 ) -> tuple[Tensor, Tensor]:
     half = query.shape[-1] // 2
     cos, sin = cos[..., :half], sin[..., :half]
-    use_triton = query.is_cuda if use_triton is None else use_triton
+    use_triton = runs_triton(backend, query.device)
     rotated: tuple[Tensor, Tensor] = _Rope.apply(query, key, cos, sin, in_place, use_triton)  # type: ignore[no-untyped-call]
     return rotated
 

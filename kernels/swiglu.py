@@ -25,6 +25,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, silu
 
+from alttrain.kernels._launch import Backend, runs_triton
+
 # Elements of a program's tile: with 4 warps 8 a thread, one 16-byte access of bf16 to each stream, two of fp32.
 BLOCK = 1024
 WARPS = 4
@@ -37,14 +39,14 @@ def swiglu_reference(gate: Tensor, up: Tensor) -> Tensor:
     return gate * torch.sigmoid(gate) * up
 
 
-def swiglu(gate: Tensor, up: Tensor, *, in_place_backward: bool = False, use_triton: bool | None = None) -> Tensor:
+def swiglu(gate: Tensor, up: Tensor, *, in_place_backward: bool = False, backend: Backend = "auto") -> Tensor:
     """Return silu(gate) * up, differentiable in both, which are all that is kept.
 
     Args:
         gate: (..., I), fp32 or bf16. Rows whose starts are evenly spaced are read where they lie, others copied.
         up: of the same shape and dtype.
         in_place_backward: let the backward overwrite `gate` and `up` with their gradients.
-        use_triton: run the kernel (True) or PyTorch (False); the kernel on CUDA where None.
+        backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Returns:
         (..., I), contiguous, of the dtype of `gate`.
@@ -54,13 +56,12 @@ def swiglu(gate: Tensor, up: Tensor, *, in_place_backward: bool = False, use_tri
         RuntimeError: (backward) it has run before, in place.
     """
     _check(gate, up)
-    use_triton = gate.is_cuda if use_triton is None else use_triton
-    y: Tensor = _SwiGLU.apply(gate, up, in_place_backward, use_triton)  # type: ignore[no-untyped-call]
+    y: Tensor = _SwiGLU.apply(gate, up, in_place_backward, runs_triton(backend, gate.device))  # type: ignore[no-untyped-call]
     return y
 
 
 def swiglu_linear(
-    gate: Tensor, up: Tensor, weight: Tensor, *, in_place_backward: bool = False, use_triton: bool | None = None
+    gate: Tensor, up: Tensor, weight: Tensor, *, in_place_backward: bool = False, backend: Backend = "auto"
 ) -> Tensor:
     """Return (silu(gate) * up) @ weight.T, differentiable in all three, which are all that is kept.
 
@@ -70,7 +71,7 @@ def swiglu_linear(
         weight: of the down projection, (D, I), of the same dtype. Under ZeRO-3 call this in the forward of the module
             that owns it.
         in_place_backward: as in `swiglu`.
-        use_triton: as in `swiglu`.
+        backend: as in `swiglu`.
 
     Returns:
         (..., D), contiguous, of the dtype of `gate`.
@@ -80,7 +81,7 @@ def swiglu_linear(
         RuntimeError: (backward) it has run before, in place.
     """
     _check(gate, up, weight)
-    use_triton = gate.is_cuda if use_triton is None else use_triton
+    use_triton = runs_triton(backend, gate.device)
     z: Tensor = _SwiGLULinear.apply(gate, up, weight, in_place_backward, use_triton)  # type: ignore[no-untyped-call]
     return z
 

@@ -33,7 +33,7 @@ kernel under TRITON_DEBUG=1.
 # mypy: disable-error-code="no-untyped-call, no-untyped-def, untyped-decorator"
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -41,7 +41,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Backend = Literal["auto", "triton", "torch"]
+from alttrain.kernels._launch import Backend, runs_triton
 
 IGNORE_INDEX = -100
 MAX_WARPS = 32
@@ -288,7 +288,7 @@ def _forward(
     num_rows, vocabulary = logits.shape
     nll, lse = torch.empty(2, num_rows, dtype=torch.float32, device=logits.device)
     saved = torch.empty(3, num_rows, dtype=torch.float32, device=logits.device)
-    if not _runs_triton(logits, backend):
+    if not runs_triton(backend, logits.device):
         _forward_torch(logits, labels, weights, (nll, lse, *saved), gradient, every_nll)
     elif num_rows:
         with torch.cuda.device_of(logits):
@@ -304,7 +304,7 @@ def _backward(
 ) -> None:
     """Write the gradient to dx (N, V), which may be the logits; g is () fp32 on their device."""
     num_rows, vocabulary = logits.shape
-    if not _runs_triton(logits, backend):
+    if not runs_triton(backend, logits.device):
         for part, scratch in _parts(logits):
             m, total, others = saved[:, part, None]
             y, scale = labels[part, None].clamp(min=0), weights[part, None] * g / total
@@ -364,10 +364,6 @@ def _weighs(labels: Tensor, weights: Tensor) -> Tensor:
     return (labels != IGNORE_INDEX) & (weights != 0)
 
 
-def _runs_triton(logits: Tensor, backend: Backend) -> bool:
-    return backend == "triton" or (backend == "auto" and logits.is_cuda)
-
-
 def _check(logits: Tensor, labels: Tensor, loss_weights: Tensor, backend: Backend) -> None:
     if logits.dim() != 2 or logits.shape[1] == 0:
         raise ValueError(f"logits have shape {tuple(logits.shape)}: they must be (N, V), one row a token, V >= 1.")
@@ -382,11 +378,8 @@ def _check(logits: Tensor, labels: Tensor, loss_weights: Tensor, backend: Backen
             raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}: it must be ({num_rows},) {dtype}.")
         if tensor.device != logits.device:
             raise ValueError(f"{name} is on {tensor.device}, logits are on {logits.device}: use one device.")
-    if backend not in ("auto", "triton", "torch"):
-        raise ValueError(f"backend is {backend!r}: it must be auto, triton or torch.")
+    runs_triton(backend, logits.device)
     if logits.device.type == "cpu":
-        if backend == "triton" and isinstance(_forward_kernel, triton.JITFunction):
-            raise ValueError("backend is 'triton' and logits are on cpu: set TRITON_INTERPRET=1 before the import.")
         _check_values(vocabulary, labels, loss_weights)
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from alttrain.kernels import rms_norm as module
+from alttrain.kernels._launch import Backend
 from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference, rms_norm, rms_norm_reference
 
 DTYPES = [torch.float32, torch.bfloat16]
-PATHS = pytest.mark.parametrize("use_triton", [True, False], ids=["triton", "torch"])
+PATHS = pytest.mark.parametrize("backend", ["triton", "torch"])
 EPS = 1e-6
 # 128: Qwen3's heads; 1: a mean of one; odd widths; 130 rows are more than the tiles of all programs of one wave.
 SHAPES = [(1, 128), (130, 128), (2, 1), (19, 47), (3, 1000), (5, 1536), (2, 5120), (1, 8192)]
@@ -49,8 +50,8 @@ def differentiate(norm: Callable[..., tuple[Tensor, Tensor]], inputs: Inputs, dt
     return Result(y.detach(), h.detach(), *torch.autograd.grad((y, h), (x, residual, weight), upstream))
 
 
-def ours(inputs: Inputs, use_triton: bool) -> Result:
-    norm = lambda x, residual, weight: add_rms_norm(x, residual, weight, EPS, use_triton=use_triton)  # noqa: E731
+def ours(inputs: Inputs, backend: Backend) -> Result:
+    norm = lambda x, residual, weight: add_rms_norm(x, residual, weight, EPS, backend=backend)  # noqa: E731
     return differentiate(norm, inputs, inputs.x.dtype)
 
 
@@ -75,11 +76,11 @@ def error(result: Tensor, truth: Tensor) -> float:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_and_backward(
-    shape: tuple[int, int], dtype: torch.dtype, use_triton: bool, device: torch.device
+    shape: tuple[int, int], dtype: torch.dtype, backend: Backend, device: torch.device
 ) -> None:
     inputs = make_inputs(*shape, dtype, device)
-    truth, own, result = exact(inputs), transformers_own(inputs), ours(inputs, use_triton)
-    truncated = use_triton and device.type == "cpu" and dtype == torch.bfloat16
+    truth, own, result = exact(inputs), transformers_own(inputs), ours(inputs, backend)
+    truncated = backend == "triton" and device.type == "cpu" and dtype == torch.bfloat16
     for name, wanted, theirs, value in zip(Result._fields, truth, own, result, strict=True):
         assert value.dtype == dtype
         if truncated:
@@ -93,9 +94,9 @@ def test_forward_and_backward(
 
 @PATHS
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_an_element_of_bf16_is_within_its_roundings(dtype: torch.dtype, use_triton: bool, device: torch.device) -> None:
+def test_an_element_of_bf16_is_within_its_roundings(dtype: torch.dtype, backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(33, 256, dtype, device)
-    y = rms_norm(inputs.x, inputs.weight, EPS, use_triton=use_triton)
+    y = rms_norm(inputs.x, inputs.weight, EPS, backend=backend)
     truth = rms_norm_reference(inputs.x.double(), inputs.weight.double(), EPS)
     roundings = 2 if dtype == torch.bfloat16 else 8
     assert ((y.double() - truth).abs() <= roundings * torch.finfo(dtype).eps * truth.abs()).all()
@@ -104,42 +105,42 @@ def test_an_element_of_bf16_is_within_its_roundings(dtype: torch.dtype, use_trit
 @PATHS
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rms_norm_is_add_rms_norm_of_a_residual_of_zero(
-    dtype: torch.dtype, use_triton: bool, device: torch.device
+    dtype: torch.dtype, backend: Backend, device: torch.device
 ) -> None:
     inputs = make_inputs(21, 96, dtype, device)
     inputs = inputs._replace(residual=torch.zeros_like(inputs.x), dh=torch.zeros_like(inputs.x))
     x, weight = (tensor.detach().clone().requires_grad_() for tensor in (inputs.x, inputs.weight))
-    y = rms_norm(x, weight, EPS, use_triton=use_triton)
+    y = rms_norm(x, weight, EPS, backend=backend)
     dx, dweight = torch.autograd.grad(y, (x, weight), inputs.dy)
-    wanted = ours(inputs, use_triton)
+    wanted = ours(inputs, backend)
     assert torch.equal(y, wanted.y)
     assert torch.equal(dx, wanted.dx)
     assert torch.equal(dweight, wanted.dweight)
 
 
 @PATHS
-def test_the_norm_is_of_the_stream_as_it_is_kept(use_triton: bool, device: torch.device) -> None:
+def test_the_norm_is_of_the_stream_as_it_is_kept(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(21, 96, torch.bfloat16, device)
-    result = ours(inputs, use_triton)
-    assert torch.equal(result.y, rms_norm(result.h, inputs.weight, EPS, use_triton=use_triton))
+    result = ours(inputs, backend)
+    assert torch.equal(result.y, rms_norm(result.h, inputs.weight, EPS, backend=backend))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_torch_path_has_the_bits_of_transformers(dtype: torch.dtype, device: torch.device) -> None:
     inputs = make_inputs(70, 129, dtype, device)
-    result, own = ours(inputs, use_triton=False), transformers_own(inputs)
+    result, own = ours(inputs, backend="torch"), transformers_own(inputs)
     assert torch.equal(result.h, own.h)
     assert torch.equal(result.y, own.y)
 
 
 @PATHS
 @pytest.mark.parametrize("reader", ["y", "h"])
-def test_one_of_two_outputs_is_read(reader: str, use_triton: bool, device: torch.device) -> None:
+def test_one_of_two_outputs_is_read(reader: str, backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(6, 40, torch.float32, device)
     silent = {"y": "dh", "h": "dy"}[reader]
     wanted = exact(inputs._replace(**{silent: torch.zeros_like(inputs.dy)}))
     x, residual, weight = (tensor.detach().clone().requires_grad_() for tensor in inputs[:3])
-    outputs = dict(zip("yh", add_rms_norm(x, residual, weight, EPS, use_triton=use_triton), strict=True))
+    outputs = dict(zip("yh", add_rms_norm(x, residual, weight, EPS, backend=backend), strict=True))
     outputs[reader].backward(inputs.dy if reader == "y" else inputs.dh)
     assert x.grad is not None
     assert error(x.grad, wanted.dx) < 1e-6
@@ -154,22 +155,22 @@ def test_one_of_two_outputs_is_read(reader: str, use_triton: bool, device: torch
 
 @PATHS
 @pytest.mark.parametrize("frozen", ["x", "weight"])
-def test_a_frozen_input_gets_no_gradient(frozen: str, use_triton: bool, device: torch.device) -> None:
+def test_a_frozen_input_gets_no_gradient(frozen: str, backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(6, 40, torch.float32, device)
     leaves = {"x": inputs.x.clone(), "weight": inputs.weight.clone()}
     trained = "weight" if frozen == "x" else "x"
     leaves[trained].requires_grad_()
-    rms_norm(**leaves, eps=EPS, use_triton=use_triton).backward(inputs.dy)
+    rms_norm(**leaves, eps=EPS, backend=backend).backward(inputs.dy)
     both = {name: tensor.detach().clone().requires_grad_() for name, tensor in leaves.items()}
-    rms_norm(**both, eps=EPS, use_triton=use_triton).backward(inputs.dy)
+    rms_norm(**both, eps=EPS, backend=backend).backward(inputs.dy)
     assert leaves[frozen].grad is None
     assert torch.equal(leaves[trained].grad, both[trained].grad)
 
 
 @PATHS
-def test_strided_rows(use_triton: bool, device: torch.device) -> None:
+def test_strided_rows(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(12, 32, torch.float32, device)
-    wanted = ours(inputs, use_triton)
+    wanted = ours(inputs, backend)
     wide = torch.full((12, 3, 32), torch.nan, device=device)
     # A slice of a wider row, and rows that no view can give even spacing: heads of a fused projection, transposed.
     uneven = torch.full((2, 9, 3, 32), torch.nan, device=device)
@@ -177,45 +178,45 @@ def test_strided_rows(use_triton: bool, device: torch.device) -> None:
     for layout in layouts:
         x, residual, dy, dh = (tensor.view(layout.shape) for tensor in (inputs.x, inputs.residual, *inputs[3:]))
         strided = torch.empty_strided(layout.shape, layout.stride(), device=device)
-        result = ours(Inputs(layout.copy_(x), residual, inputs.weight, strided.copy_(dy), dh), use_triton)
+        result = ours(Inputs(layout.copy_(x), residual, inputs.weight, strided.copy_(dy), dh), backend)
         for value, tensor in zip(result, wanted, strict=True):
             assert torch.equal(value.reshape(tensor.shape), tensor)
     expanded = inputs._replace(dy=torch.ones((), device=device).expand(12, 32), weight=inputs.weight[::1])
-    assert error(ours(expanded, use_triton).dx, exact(expanded).dx) < 1e-6
+    assert error(ours(expanded, backend).dx, exact(expanded).dx) < 1e-6
 
 
 @PATHS
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_rows(dtype: torch.dtype, use_triton: bool, device: torch.device) -> None:
-    result = ours(make_inputs(0, 64, dtype, device), use_triton)
+def test_no_rows(dtype: torch.dtype, backend: Backend, device: torch.device) -> None:
+    result = ours(make_inputs(0, 64, dtype, device), backend)
     assert [tuple(tensor.shape) for tensor in result] == [(0, 64)] * 4 + [(64,)]
     assert not result.dweight.any()
 
 
 @PATHS
-def test_a_row_of_zeros_is_zero_and_finite(use_triton: bool, device: torch.device) -> None:
+def test_a_row_of_zeros_is_zero_and_finite(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(4, 64, torch.float32, device)
     inputs = inputs._replace(x=torch.zeros_like(inputs.x), residual=torch.zeros_like(inputs.x))
-    result = ours(inputs, use_triton)
+    result = ours(inputs, backend)
     assert not result.y.any()
     assert error(result.dx, exact(inputs).dx) < 1e-6  # 1 / sqrt(eps) times dy
 
 
 @PATHS
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bitwise_repeatable(dtype: torch.dtype, use_triton: bool, device: torch.device) -> None:
+def test_bitwise_repeatable(dtype: torch.dtype, backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(150, 128, dtype, device)
-    pairs = zip(ours(inputs, use_triton), ours(inputs, use_triton), strict=True)
+    pairs = zip(ours(inputs, backend), ours(inputs, backend), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
 
 
 @PATHS
-def test_only_h_and_4_bytes_a_row_are_kept(use_triton: bool, device: torch.device) -> None:
+def test_only_h_and_4_bytes_a_row_are_kept(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs(16, 64, torch.bfloat16, device)
     x, residual, weight = (tensor.requires_grad_() for tensor in inputs[:3])
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        _, h = add_rms_norm(x, residual, weight, EPS, use_triton=use_triton)
+        _, h = add_rms_norm(x, residual, weight, EPS, backend=backend)
     assert {tensor.data_ptr() for tensor in kept} >= {h.data_ptr(), weight.data_ptr()}
     assert sum(tensor.nbytes for tensor in kept) == h.nbytes + weight.nbytes + 16 * 4
 

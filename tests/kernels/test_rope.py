@@ -10,10 +10,11 @@ from transformers import LlamaConfig, Qwen2Config
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding, apply_rotary_pos_emb
 
+from alttrain.kernels._launch import Backend
 from alttrain.kernels.rope import rope, rope_, rope_reference, rotary_tables
 
 DTYPES = [torch.float32, torch.bfloat16]
-PATHS = pytest.mark.parametrize("use_triton", [True, False], ids=["triton", "torch"])
+PATHS = pytest.mark.parametrize("backend", ["triton", "torch"])
 FUNCTIONS = pytest.mark.parametrize("function", [rope, rope_])
 SCALING = 1.13
 # B, Hq, Hkv, N, D: one token; heads and widths that are no powers of two; a batch; more rows than one program's.
@@ -82,14 +83,14 @@ def test_forward_and_backward(
     dtype: torch.dtype,
     whole_tables: bool,
     function: Callable[..., Pair],
-    use_triton: bool,
+    backend: Backend,
     device: torch.device,
 ) -> None:
     inputs = make_inputs(shape, dtype, device)
     cos, sin = transformers_tables(inputs) if whole_tables else inputs.tables
-    ours = differentiate(lambda q, k: function(q, k, cos, sin, use_triton=use_triton), inputs, dtype)
+    ours = differentiate(lambda q, k: function(q, k, cos, sin, backend=backend), inputs, dtype)
     own = differentiate(lambda q, k: apply_rotary_pos_emb(q, k, *transformers_tables(inputs)), inputs, dtype)
-    truncated = use_triton and device.type == "cpu" and dtype == torch.bfloat16
+    truncated = backend == "triton" and device.type == "cpu" and dtype == torch.bfloat16
     for index, (value, theirs, wanted) in enumerate(zip(ours, own, exact(inputs), strict=True)):
         assert value.dtype == dtype
         if truncated:  # the interpreter cuts off where a GPU rounds
@@ -99,9 +100,9 @@ def test_forward_and_backward(
 
 
 @PATHS
-def test_an_element_of_bf16_is_within_its_rounding(use_triton: bool, device: torch.device) -> None:
+def test_an_element_of_bf16_is_within_its_rounding(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs((1, 12, 2, 9, 128), torch.bfloat16, device)
-    rotated = rope(inputs.query, inputs.key, *inputs.tables, use_triton=use_triton)
+    rotated = rope(inputs.query, inputs.key, *inputs.tables, backend=backend)
     for value, wanted in zip(rotated, exact(inputs), strict=False):
         # Where both terms cancel, what is left of fp32's own rounding is below the ulp of the inputs' size.
         bound = torch.finfo(torch.bfloat16).eps * wanted.abs() + 1e-6
@@ -110,7 +111,7 @@ def test_an_element_of_bf16_is_within_its_rounding(use_triton: bool, device: tor
 
 @PATHS
 @pytest.mark.parametrize("llama3", [False, True], ids=["qwen2", "llama3 scaling"])
-def test_the_tables_and_the_function_of_transformers(llama3: bool, use_triton: bool, device: torch.device) -> None:
+def test_the_tables_and_the_function_of_transformers(llama3: bool, backend: Backend, device: torch.device) -> None:
     scaled = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     shape = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096}
     if llama3:
@@ -125,20 +126,20 @@ def test_the_tables_and_the_function_of_transformers(llama3: bool, use_triton: b
     for ours, theirs in zip(tables, wanted, strict=True):
         assert ours.shape == (1, 9, 8)
         assert torch.equal(ours, theirs[..., :8])
-    ours = rope(inputs.query, inputs.key, *tables, use_triton=use_triton)
+    ours = rope(inputs.query, inputs.key, *tables, backend=backend)
     for value, theirs in zip(ours, apply_rotary_pos_emb(inputs.query, inputs.key, *wanted), strict=True):
         assert error(value, theirs.double()) < 1e-7
-    with_theirs = rope(inputs.query, inputs.key, *wanted, use_triton=use_triton)
+    with_theirs = rope(inputs.query, inputs.key, *wanted, backend=backend)
     assert all(torch.equal(a, b) for a, b in zip(ours, with_theirs, strict=True))
 
 
 @PATHS
-def test_the_rotation_keeps_lengths_and_knows_only_distances(use_triton: bool, device: torch.device) -> None:
+def test_the_rotation_keeps_lengths_and_knows_only_distances(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs((1, 4, 4, 9, 64), torch.float32, device)
     scores = []
     for shift in (0, 1000):
         tables = rotary_tables(torch.arange(9, device=device)[None] + shift, inputs.inv_freq)
-        query, key = rope(inputs.query, inputs.key, *tables, use_triton=use_triton)
+        query, key = rope(inputs.query, inputs.key, *tables, backend=backend)
         torch.testing.assert_close(query.norm(dim=-1), inputs.query.norm(dim=-1), rtol=1e-6, atol=0)
         scores.append(query @ key.transpose(2, 3))
     torch.testing.assert_close(*scores, rtol=0, atol=2e-3)  # fp32 angles at 1,000 are off by 3e-5
@@ -146,29 +147,29 @@ def test_the_rotation_keeps_lengths_and_knows_only_distances(use_triton: bool, d
 
 @PATHS
 @FUNCTIONS
-def test_strides(function: Callable[..., Pair], use_triton: bool, device: torch.device) -> None:
+def test_strides(function: Callable[..., Pair], backend: Backend, device: torch.device) -> None:
     inputs = make_inputs((2, 4, 2, 7, 16), torch.float32, device)
-    wanted = differentiate(lambda q, k: rope(q, k, *inputs.tables, use_triton=use_triton), inputs, torch.float32)
+    wanted = differentiate(lambda q, k: rope(q, k, *inputs.tables, backend=backend), inputs, torch.float32)
 
     def of_one_projection(query: Tensor, key: Tensor) -> Pair:
         fused = torch.cat([query, key], dim=1).transpose(1, 2).contiguous()  # (B, N, Hq + Hkv, D)
         query, key = fused.transpose(1, 2).split([4, 2], dim=1)
         assert not query.transpose(1, 2).is_contiguous()
-        return function(query, key, *inputs.tables, use_triton=use_triton)
+        return function(query, key, *inputs.tables, backend=backend)
 
     def by_heads(query: Tensor, key: Tensor) -> Pair:
-        return function(query.clone(memory_format=torch.contiguous_format), key, *inputs.tables, use_triton=use_triton)
+        return function(query.clone(memory_format=torch.contiguous_format), key, *inputs.tables, backend=backend)
 
     for layout in (of_one_projection, by_heads):
         found = differentiate(layout, inputs, torch.float32)
         assert all(error(value, tensor.double()) < 1e-7 for value, tensor in zip(found, wanted, strict=True))
     one_row = rotary_tables(inputs.position_ids[:1], inputs.inv_freq)
-    shared = rope(inputs.query, inputs.key, *one_row, use_triton=use_triton)
-    each = rope(inputs.query, inputs.key, *(x.expand(2, 7, 8) for x in one_row), use_triton=use_triton)
+    shared = rope(inputs.query, inputs.key, *one_row, backend=backend)
+    each = rope(inputs.query, inputs.key, *(x.expand(2, 7, 8) for x in one_row), backend=backend)
     assert all(torch.equal(a, b) for a, b in zip(shared, each, strict=True))
     ones = torch.ones((), device=device)
     expanded = inputs._replace(dquery=ones.expand(2, 4, 7, 16), dkey=ones.expand(2, 2, 7, 16))
-    found = differentiate(lambda q, k: function(q, k, *inputs.tables, use_triton=use_triton), expanded, torch.float32)
+    found = differentiate(lambda q, k: function(q, k, *inputs.tables, backend=backend), expanded, torch.float32)
     assert all(error(value, tensor) < 1e-6 for value, tensor in zip(found, exact(expanded), strict=True))
 
 
@@ -176,10 +177,10 @@ def test_strides(function: Callable[..., Pair], use_triton: bool, device: torch.
 @FUNCTIONS
 @pytest.mark.parametrize("shape", [(1, 4, 2, 0, 16), (0, 4, 2, 3, 16)])
 def test_no_tokens(
-    shape: tuple[int, int, int, int, int], function: Callable[..., Pair], use_triton: bool, device: torch.device
+    shape: tuple[int, int, int, int, int], function: Callable[..., Pair], backend: Backend, device: torch.device
 ) -> None:
     inputs = make_inputs(shape, torch.float32, device)
-    found = differentiate(lambda q, k: function(q, k, *inputs.tables, use_triton=use_triton), inputs, torch.float32)
+    found = differentiate(lambda q, k: function(q, k, *inputs.tables, backend=backend), inputs, torch.float32)
     assert [x.shape for x in found] == [inputs.query.shape, inputs.key.shape] * 2
 
 
@@ -187,36 +188,36 @@ def test_no_tokens(
 @FUNCTIONS
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bitwise_repeatable(
-    dtype: torch.dtype, function: Callable[..., Pair], use_triton: bool, device: torch.device
+    dtype: torch.dtype, function: Callable[..., Pair], backend: Backend, device: torch.device
 ) -> None:
     inputs = make_inputs((1, 5, 2, 30, 64), dtype, device)
     first, second, other = (
-        differentiate(lambda q, k, f=f: f(q, k, *inputs.tables, use_triton=use_triton), inputs, dtype)
+        differentiate(lambda q, k, f=f: f(q, k, *inputs.tables, backend=backend), inputs, dtype)
         for f in (function, function, rope)
     )
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, second, other, strict=True))
 
 
 @PATHS
-def test_only_the_tables_are_kept(use_triton: bool, device: torch.device) -> None:
+def test_only_the_tables_are_kept(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs((1, 4, 2, 9, 16), torch.bfloat16, device)
     cos, sin = inputs.tables
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        query, key = rope(inputs.query.requires_grad_(), inputs.key.requires_grad_(), cos, sin, use_triton=use_triton)
+        query, key = rope(inputs.query.requires_grad_(), inputs.key.requires_grad_(), cos, sin, backend=backend)
     assert [tensor.data_ptr() for tensor in kept] == [cos.data_ptr(), sin.data_ptr()]
     assert query.stride() == inputs.query.stride(), "as a varlen attention wants them: (N, H, D) in memory"
     assert key.stride() == inputs.key.stride()
 
 
 @PATHS
-def test_in_place_means_in_place(use_triton: bool, device: torch.device) -> None:
+def test_in_place_means_in_place(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs((1, 4, 2, 9, 16), torch.float32, device)
-    wanted = rope(inputs.query, inputs.key, *inputs.tables, use_triton=use_triton)
+    wanted = rope(inputs.query, inputs.key, *inputs.tables, backend=backend)
     dquery = inputs.dquery.clone()
     leaves = [x.detach().clone().requires_grad_() for x in inputs[:2]]
     query, key = (leaf * 1 for leaf in leaves)
-    rotated = rope_(query, key, *inputs.tables, use_triton=use_triton)
+    rotated = rope_(query, key, *inputs.tables, backend=backend)
     assert [x.data_ptr() for x in rotated] == [query.data_ptr(), key.data_ptr()]
     assert all(torch.equal(a, b) for a, b in zip(rotated, wanted, strict=True))
     torch.autograd.backward(rotated, (inputs.dquery, inputs.dkey))
@@ -224,23 +225,23 @@ def test_in_place_means_in_place(use_triton: bool, device: torch.device) -> None
 
 
 @PATHS
-def test_whoever_kept_the_old_values_is_told(use_triton: bool, device: torch.device) -> None:
+def test_whoever_kept_the_old_values_is_told(backend: Backend, device: torch.device) -> None:
     inputs = make_inputs((1, 4, 2, 9, 16), torch.float32, device)
     leaf = inputs.query.clone().requires_grad_()
     query = leaf.exp()  # keeps its result for its backward
-    rotated, _ = rope_(query, inputs.key.clone(), *inputs.tables, use_triton=use_triton)
+    rotated, _ = rope_(query, inputs.key.clone(), *inputs.tables, backend=backend)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         rotated.sum().backward()
     with pytest.raises(ValueError, match="query is a leaf that requires a gradient: it cannot be overwritten"):
-        rope_(leaf, inputs.key, *inputs.tables, use_triton=use_triton)
+        rope_(leaf, inputs.key, *inputs.tables, backend=backend)
 
 
 @PATHS
 @FUNCTIONS
-def test_frozen_keys(function: Callable[..., Pair], use_triton: bool, device: torch.device) -> None:
+def test_frozen_keys(function: Callable[..., Pair], backend: Backend, device: torch.device) -> None:
     inputs = make_inputs((1, 4, 2, 9, 16), torch.float32, device)
     leaf = inputs.query.clone().requires_grad_()
-    query, key = function(leaf * 1, inputs.key.clone(), *inputs.tables, use_triton=use_triton)
+    query, key = function(leaf * 1, inputs.key.clone(), *inputs.tables, backend=backend)
     (query * inputs.dquery).sum().backward()
     assert leaf.grad is not None
     assert error(leaf.grad, exact(inputs)[2]) < 1e-6
