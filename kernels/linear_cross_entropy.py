@@ -10,19 +10,25 @@ One pass. The loss is linear in the upstream gradient g, so dh and dW are made i
 are at hand, and the backward multiplies by g. That is three products of 2 R H V operations each, where recomputing the
 logits in the backward takes four; and W is not needed (under ZeRO-3: gathered) a second time.
 
-Memory. A chunk of C logits lives in one slab (C, V): logits, then exponentials, then the gradient, in the same place.
-The softmax runs over a few rows at a time, which are still in the cache when they are read again; bf16 rows pass
-through an fp32 scratch of that size. Beside the two gradients there are the slab, the scratch and, in bf16, dW's fp32
-accumulator. SLAB_BYTES sets C, and with it how often dW is read and written again.
+The products are the vendor's library's; what is between them is `weighted_cross_entropy`, one pass over the chunk.
 
-Numerics. The maximum is subtracted; exponentials, sums, nll and (softmax - onehot) * w are fp32 and rounded to W's
-dtype only as operands of the two products; the label's entry is formed as (p - 1) * w, which keeps its digits where p
-is near 1. dW is summed over chunks in fp32 (in bf16 each chunk's product is rounded before it is added); sums over
-rows are made in fp64. Every sum has a fixed order: the same inputs give the same bits.
+Memory. A chunk of C logits lives in one slab (C, V): first logits, then the gradient in the same place. Its rows are
+padded to PAD elements, so that they start where 16-byte accesses may. Beside the two gradients there are the slab and,
+in bf16, dW's fp32 accumulator. SLAB_BYTES bounds C, and C says how often dW is read and written again: chunks are as
+few as fit, and of equal size.
+
+Numerics. Softmax, nll and (softmax - onehot) * w are fp32 and rounded to W's dtype only as operands of the two
+products. dW is summed over chunks in fp32, on CUDA by the product itself; elsewhere each chunk's bf16 product is
+rounded before it is added. g meets the fp32 sum in the pass that rounds it. Sums over rows are made in fp64. Every sum
+has a fixed order: the same inputs give the same bits.
+
+FLOPs    6 R H V in three products.
+Traffic  the slab is written by one product and read by two: 3 R V, and 2 R V in between. h, dh: a few R H. W is read
+         twice a chunk and dW read and written once: 2 + 2 * (4 / 2) H V in bf16, the reason for large chunks.
 
 Rows outside `rows` cost nothing in any product. A row without label (-100) or with weight 0 adds exactly 0. A row with
 a label and weight 0 counts in `nll_sums`, so that evaluation can measure roles that are not trained. Nothing here
-waits for the device: values are checked on CPU only.
+waits for the device: values are checked on CPU, and by the kernel under TRITON_DEBUG=1.
 """
 
 from typing import Any, NamedTuple
@@ -31,11 +37,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IGNORE_INDEX = -100
-# Logits of one chunk: 882 rows in fp32 at V = 152,064, 1,765 in bf16.
-SLAB_BYTES = 512 << 20
-# fp32 logits that the softmax works on at a time, few enough to stay in a CPU's cache from the maximum to the gradient.
-TILE_BYTES = 8 << 20
+from alttrain.kernels._launch import Backend
+from alttrain.kernels.weighted_cross_entropy import IGNORE_INDEX, cross_entropy_gradient_, row_losses
+
+# Logits of one chunk: at V = 152,064 and bf16 4,402 rows on CUDA, 1,765 on CPU.
+SLAB_BYTES = {"cuda": 1280 << 20, "cpu": 512 << 20}
+# Elements that a row of the slab is padded to: 32 bytes in bf16.
+PAD = 16
+# Rows of a chunk are a multiple of it, which is the tile of the products.
+ROW_TILE = 128
 # Partial product of dW, where it cannot be added to the fp32 accumulator by the product itself.
 PARTIAL_BYTES = 32 << 20
 
@@ -87,6 +97,7 @@ def weighted_linear_cross_entropy(
     *,
     num_spans: int = 0,
     chunk_tokens: int | None = None,
+    backend: Backend = "auto",
 ) -> LossSums:
     """Return the weighted sum of token losses, differentiable in `hidden` and `weight`, and the sums of each span.
 
@@ -102,6 +113,7 @@ def weighted_linear_cross_entropy(
         rows: the rows to project, (R,), int64, ascending; all where None. The others count as if they had no label.
         num_spans: number of spans P that are summed apart.
         chunk_tokens: rows projected at a time; by default as many as fit into SLAB_BYTES.
+        backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Returns:
         LossSums. With no rows at all `loss_sum` is 0 and still connected: its gradients are zeros.
@@ -119,8 +131,9 @@ def weighted_linear_cross_entropy(
         span_ids = None if span_ids is None else span_ids[rows]
     has_label = labels != IGNORE_INDEX
     weights = loss_weights.where(has_label, 0.0)
-    chunk_rows = chunk_tokens or max(1, SLAB_BYTES // (weight.shape[0] * weight.element_size()))
-    inputs = (hidden, weight, labels.clamp(min=0), weights, rows, chunk_rows)
+    chunk_rows = chunk_tokens or _chunk_rows(labels.shape[0], weight)
+    # The loss of a row of weight 0 is asked for only where somebody counts it.
+    inputs = (hidden, weight, labels, weights, rows, _Way(chunk_rows, every_nll=num_spans > 0, backend=backend))
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
         loss_sum, nll = _WeightedLinearCrossEntropy.apply(*inputs)  # type: ignore[no-untyped-call]
     else:
@@ -135,16 +148,24 @@ def weighted_linear_cross_entropy(
     return LossSums(loss_sum, *sums)
 
 
+class _Way(NamedTuple):
+    """How the rows are gone through."""
+
+    chunk_rows: int
+    every_nll: bool
+    backend: Backend
+
+
 class _WeightedLinearCrossEntropy(torch.autograd.Function):
     """Gradients made in the forward, scaled in the backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, rows: Tensor | None, chunk_rows: int
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, rows: Tensor | None, way: _Way
     ) -> tuple[Tensor, Tensor]:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         nll, *gradients = _forward(
-            hidden, weight, labels, weights, rows, chunk_rows, needs_hidden=needs_hidden, needs_weight=needs_weight
+            hidden, weight, labels, weights, rows, way, needs_hidden=needs_hidden, needs_weight=needs_weight
         )
         # On ctx and not among the saved tensors: checkpointing would drop those and project everything again.
         ctx.gradients = gradients
@@ -163,33 +184,37 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         dhidden, dweight = ctx.gradients
         ctx.gradients = None
         dhidden = None if dhidden is None else dhidden.mul_(upstream)
-        dweight = None if dweight is None else dweight.mul_(upstream).to(ctx.weight_dtype)
+        if dweight is not None:
+            is_fp32 = ctx.weight_dtype == torch.float32
+            out = dweight if is_fp32 else torch.empty_like(dweight, dtype=ctx.weight_dtype)
+            dweight = torch.mul(dweight, upstream, out=out)
         return dhidden, dweight, None, None, None, None
 
 
 def _forward(
     hidden: Tensor,
     weight: Tensor,
-    labels: Tensor,  # (R,), 0 where there is none
+    labels: Tensor,  # (R,), -100 where there is none
     weights: Tensor,  # (R,), 0 where there is no label
     rows: Tensor | None,
-    chunk_rows: int,
+    way: _Way,
     *,
     needs_hidden: bool,
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return nll (R,) fp32 and, where needed, dh (N, H) in h's dtype and dW (V, H) in fp32, both for g = 1."""
-    num_rows = labels.shape[0]
+    num_rows, vocabulary = labels.shape[0], weight.shape[0]
+    run = cross_entropy_gradient_ if needs_hidden or needs_weight else row_losses
     nll = torch.empty(num_rows, dtype=torch.float32, device=hidden.device)
     dhidden = torch.zeros(hidden.shape, dtype=hidden.dtype, device=hidden.device) if needs_hidden else None
     dweight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
-    slab = weight.new_empty(min(chunk_rows, num_rows), weight.shape[0])
-    for first in range(0, num_rows, chunk_rows):
-        chunk = slice(first, min(first + chunk_rows, num_rows))
+    slab = weight.new_empty(min(way.chunk_rows, num_rows), -(-vocabulary // PAD) * PAD)[:, :vocabulary]
+    for first in range(0, num_rows, way.chunk_rows):
+        chunk = slice(first, min(first + way.chunk_rows, num_rows))
         of_hidden = chunk if rows is None else rows[chunk]
         inputs = hidden[of_hidden]  # (C, H)
         logits = torch.mm(inputs, weight.t(), out=slab[: len(inputs)])  # (C, V)
-        _softmax_in_place(logits, labels[chunk], weights[chunk], nll[chunk], needs_hidden or needs_weight)
+        nll[chunk] = run(logits, labels[chunk], weights[chunk], every_nll=way.every_nll, backend=way.backend).nll
         if dhidden is not None:
             dhidden[of_hidden] = logits @ weight
         if dweight is not None:
@@ -197,37 +222,27 @@ def _forward(
     return nll, dhidden, dweight
 
 
-def _softmax_in_place(logits: Tensor, labels: Tensor, weights: Tensor, nll: Tensor, needs_gradient: bool) -> None:
-    """Write nll (C,) of logits (C, V) and, where needed, leave w * (softmax - onehot) where the logits were."""
-    num_rows, vocabulary = logits.shape
-    tile_rows = max(1, TILE_BYTES // (4 * vocabulary))
-    scratch = None
-    if logits.dtype != torch.float32:
-        scratch = torch.empty(min(tile_rows, num_rows), vocabulary, dtype=torch.float32, device=logits.device)
-    for first in range(0, num_rows, tile_rows):
-        part = slice(first, min(first + tile_rows, num_rows))
-        tile = logits[part] if scratch is None else scratch[: part.stop - first].copy_(logits[part])  # fp32
-        y, w = labels[part, None], weights[part, None]
-        tile -= tile.amax(1, keepdim=True)
-        x_y = tile.gather(1, y)
-        total = tile.exp_().sum(1, keepdim=True)
-        nll[part] = (total.log() - x_y)[:, 0]
-        if needs_gradient:
-            tile *= w / total
-            tile.scatter_(1, y, (x_y.exp() / total - 1) * w)
-            if scratch is not None:
-                logits[part] = tile
-
-
 def _add_product(dweight: Tensor, dlogits: Tensor, inputs: Tensor) -> None:
     """Add dlogits (C, V) transposed times inputs (C, H) to dweight (V, H), fp32."""
     if dlogits.dtype == torch.float32:
         dweight.addmm_(dlogits.t(), inputs)
         return
+    if dlogits.is_cuda:
+        torch.addmm(dweight, dlogits.t(), inputs, out_dtype=torch.float32, out=dweight)
+        return
     step = max(1, PARTIAL_BYTES // (inputs.shape[1] * inputs.element_size()))
     for first in range(0, dweight.shape[0], step):
         part = slice(first, first + step)
         dweight[part] += dlogits[:, part].t() @ inputs
+
+
+def _chunk_rows(num_rows: int, weight: Tensor) -> int:
+    """Return the rows of a chunk: as few chunks as the budget allows, all of them alike."""
+    row_bytes = -(-weight.shape[0] // PAD) * PAD * weight.element_size()
+    most = max(1, SLAB_BYTES["cuda" if weight.is_cuda else "cpu"] // row_bytes)
+    num_chunks = max(1, -(-num_rows // most))
+    equal = -(-num_rows // num_chunks)
+    return max(1, min(most, -(-equal // ROW_TILE) * ROW_TILE))
 
 
 def _weighted_sum(nll: Tensor, weights: Tensor) -> Tensor:

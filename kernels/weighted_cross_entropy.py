@@ -305,12 +305,11 @@ def _backward(
     """Write the gradient to dx (N, V), which may be the logits; g is () fp32 on their device."""
     num_rows, vocabulary = logits.shape
     if not runs_triton(backend, logits.device):
-        for part, scratch in _parts(logits):
+        for part, tile in _parts(logits):
             m, total, others = saved[:, part, None]
             y, scale = labels[part, None].clamp(min=0), weights[part, None] * g / total
-            tile = scratch.copy_(logits[part]).sub_(m).exp_().mul_(scale)  # (C, V) fp32
-            tile.scatter_(1, y, -others * scale)
-            dx[part] = tile.masked_fill_(~_weighs(labels[part], weights[part])[:, None], 0)
+            tile.sub_(m).exp_().mul_(scale).scatter_(1, y, -others * scale)
+            dx[part] = _without_silent_rows(tile, _weighs(labels[part], weights[part]))
     elif num_rows:
         with torch.cuda.device_of(logits):
             _backward_kernel[(num_rows,)](
@@ -333,11 +332,10 @@ def _forward_torch(
     logits: Tensor, labels: Tensor, weights: Tensor, outputs: tuple[Tensor, ...], gradient: bool, every_nll: bool
 ) -> None:
     """Do what _forward_kernel does, a few rows at a time in fp32; rows that do not count are read, to no effect."""
-    for part, scratch in _parts(logits):
+    for part, tile in _parts(logits, in_place=gradient):
         weighs = _weighs(labels[part], weights[part])
         counts = labels[part] != IGNORE_INDEX if every_nll else weighs
         y, w = labels[part, None].clamp(min=0), weights[part]
-        tile = scratch.copy_(logits[part])  # (C, V) fp32
         x_y = tile.gather(1, y)[:, 0]
         m = torch.maximum(tile.scatter_(1, y, -torch.inf).amax(1), x_y)
         others = tile.sub_(m[:, None]).exp_().sum(1)
@@ -348,16 +346,25 @@ def _forward_torch(
             output[part] = torch.where(counts, value, 0)
         if gradient:
             tile.mul_((w / total)[:, None]).scatter_(1, y, (-others / total * w)[:, None])
-            logits[part] = tile.masked_fill_(~weighs[:, None], 0)
+            tile = _without_silent_rows(tile, weighs)
+            if tile.dtype != logits.dtype:
+                logits[part] = tile
 
 
-def _parts(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of the rows, each with fp32 scratch of its shape, the same memory every time."""
+def _without_silent_rows(tile: Tensor, weighs: Tensor) -> Tensor:
+    # A pass over the tile that is seldom needed; on a GPU, knowing that would mean waiting.
+    return tile if not tile.is_cuda and bool(weighs.all()) else tile.masked_fill_(~weighs[:, None], 0)
+
+
+def _parts(logits: Tensor, *, in_place: bool = False) -> Iterator[tuple[slice, Tensor]]:
+    """Yield slices of the rows and these rows in fp32, (C, V): a copy, always in the same memory, or themselves."""
     num_rows, vocabulary = logits.shape
     step = max(1, TILE_BYTES // (4 * vocabulary))
     scratch = torch.empty(min(step, num_rows), vocabulary, dtype=torch.float32, device=logits.device)
     for first in range(0, num_rows, step):
-        yield slice(first, first + step), scratch[: num_rows - first]
+        rows = logits[first : first + step]
+        is_itself = in_place and rows.dtype == torch.float32
+        yield slice(first, first + step), rows if is_itself else scratch[: len(rows)].copy_(rows)
 
 
 def _weighs(labels: Tensor, weights: Tensor) -> Tensor:
