@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from alttrain.engine.trace import ROLES, Example
+from alttrain.kernels._launch import Backend
 from alttrain.kernels.span_weights import Per, SpanWeights, span_weights
 
 DUMMY = Example(id="", input_ids=[0], span_ids=[0], where="an empty pack")
@@ -59,6 +60,7 @@ def collate_step(
     per: Per,
     device: torch.device,
     *,
+    backend: Backend = "auto",
     measured: Sequence[bool] | None = None,
 ) -> StepBatch:
     """Return this rank's packs as tensors on `device`.
@@ -68,6 +70,7 @@ def collate_step(
         weights: weight of each role in the loss.
         per: the loss's denominator.
         device: where the tensors go; to CUDA from pinned memory, without waiting.
+        backend: path of the kernel that makes the weights.
         measured: for each of ROLES, whether `rows` holds its labels, beside those of the roles that have weight; None
             for these alone.
     """
@@ -85,7 +88,12 @@ def collate_step(
 
     ids = _to(input_ids, device)
     weighted = span_weights(
-        ids, _to(span_ids.to(torch.uint8), device), _to(cu_seqlens, device), _to(table, device), per=per
+        ids,
+        _to(span_ids.to(torch.uint8), device),
+        _to(cu_seqlens, device),
+        _to(table, device),
+        per=per,
+        backend=backend,
     )
     positions = _to(_positions(cu_seqlens), device)
     return StepBatch(

@@ -22,6 +22,8 @@ class ModelConfig:
     """Dtype of the weights in forward and backward; masters and moments are float32."""
     random_init: bool = False
     """Read config and tokenizer only and draw the weights from --seed."""
+    kernels: Literal["auto", "triton", "torch"] = "auto"
+    """Triton's kernels where they are proven on the GPU at hand; always; or transformers' layers and torch alone."""
     checkpointing: Literal["off", "selective", "full"] = "full"
     """What the backward recomputes: nothing, everything but matrix products and attention, or whole layers."""
 

@@ -41,6 +41,7 @@ def evaluate(
                 config.loss.weights(),
                 config.loss.per,
                 world.device,
+                backend=engine.kernels.backend,
                 measured=tuple(role not in ("prompt", "opening") for role in ROLES),
             )
             sums[1] += batch.denominator

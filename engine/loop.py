@@ -51,7 +51,7 @@ def train(config: RunConfig) -> None:
         done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
         world.barrier()  # every rank has looked at the folder and built its model: now it may be written to
         if world.is_first:
-            _announce(config, train_set, eval_set, plan, world, done)
+            _announce(config, train_set, eval_set, plan, world, done, engine.kernels.reason)
             folder.create(config, facts)
             folder.cut(done)
 
@@ -62,7 +62,9 @@ def train(config: RunConfig) -> None:
             for step in range(done + 1, plan.num_steps + 1):
                 drawn = plan.draw(step - 1, config.batch.pack_tokens, world.size, work)
                 packs = [[train_set.examples[index] for index in pack] for pack in drawn.packs[world.rank]]
-                batch = collate_step(packs, config.loss.weights(), config.loss.per, world.device)
+                batch = collate_step(
+                    packs, config.loss.weights(), config.loss.per, world.device, backend=engine.kernels.backend
+                )
                 lr = learning_rate(config.optim.lr, config.schedule, step, plan.num_steps)
                 log.add(step, lr, drawn, train_step(engine, batch, world, lr))
 
@@ -113,7 +115,9 @@ def _facts(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan,
     }
 
 
-def _announce(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World, done: int) -> None:
+def _announce(
+    config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World, done: int, kernels: str
+) -> None:
     """Tell the user what was read and what will be done; what was skipped or left unsegmented is part of it."""
     sys.stderr.write(f"train: {train_set.report.summary()}\n")
     if eval_set.examples:
@@ -121,7 +125,9 @@ def _announce(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Pl
     if config.resume:
         found = f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting"
         sys.stderr.write(f"{found}\n")
-    sys.stderr.write(f"{plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}\n")
+    sys.stderr.write(
+        f"{plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}\nkernels: {kernels}\n"
+    )
 
 
 def _is_due(every: int, step: int, num_steps: int) -> bool:

@@ -26,7 +26,8 @@ from torch.distributed import distributed_c10d
 from alttrain.engine.backbone import Backbone
 from alttrain.engine.batch import PackedBatch
 from alttrain.engine.config import RunConfig
-from alttrain.engine.model import PackedCausalLM, build_model
+from alttrain.engine.model import Kernels, PackedCausalLM, build_model
+from alttrain.engine.optimizer import FlatAdamW
 from alttrain.engine.weights import WeightSource
 from alttrain.engine.world import TIMEOUT, World
 
@@ -57,6 +58,11 @@ class ZeroEngine:
         _limit_waiting(self.deepspeed_engine)
         self._gathering = deepspeed.zero.GatheredParameters
         assert self._model.causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
+
+    @property
+    def kernels(self) -> Kernels:
+        """Which kernels the model runs."""
+        return self._model.kernels
 
     @property
     def _model(self) -> PackedCausalLM:
@@ -185,7 +191,7 @@ def _settings(config: RunConfig, backbone: Backbone) -> dict[str, Any]:
         "gradient_clipping": config.optim.max_grad_norm,
         "steps_per_print": 2**60,
         "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,  # torch's AdamW is the client's
+        "zero_allow_untested_optimizer": True,  # AdamW is the client's, torch's or ours
         "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own would be compiled
         "communication_data_type": "fp32",
         "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward and every step
@@ -206,6 +212,8 @@ def _adamw(model: PackedCausalLM, config: RunConfig) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if is_matrix(p)], "weight_decay": config.optim.weight_decay},
         {"params": [p for p in parameters if not is_matrix(p)], "weight_decay": 0.0},
     ]
+    if model.kernels.backend == "triton" and config.zero.offload == "none":
+        return FlatAdamW(groups, lr=config.optim.lr, betas=config.optim.betas, backend="triton")
     return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, fused=True)
 
 

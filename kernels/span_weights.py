@@ -12,18 +12,37 @@ so the first token of a document is nobody's label and the last has none.
 Every sum comes from the integer counts c, which are the same in whatever order a device adds them; so the sums are
 exact to fp64 rounding and repeat to the bit.
 
-Shapes   x (N,) int64;  span ids (N,) uint8;  cu_seqlens (S+1,) int32;  table (P,) fp32;  c (S, P) int64.
-Traffic  reads 9 bytes a token and writes 13; the indices of documents and roles in between take some 40 more. Nothing
-         here is in proportion to the model: a step of 65,536 tokens is 4 MB. No host synchronisation anywhere.
+Shapes   x (N,) int64;  span ids (N,) uint8;  cu_seqlens (S+1,) int32;  table (P,) fp32, P at most 256;  c (S, P).
+Launch   One, after a fill of P + 2 counters with zeros. A program takes a document: it counts c in registers, writes
+         the document's tokens, and adds c to the step's counters; whichever program is the last to do so turns them
+         into the fp64 sums, in a fixed order. Products c * table are exact in fp64, as c is below 2^29.
+Traffic  Reads 10 bytes a token (span ids twice) and writes 13: 1.5 MB for a step of 65,536 tokens, less than a launch
+         takes. So lanes that are side by side touch neighbours, and no more: documents start at any address, and
+         wider accesses would need aligned ones. The PyTorch path's indices take some 40 bytes a token more.
+No host synchronisation anywhere. Values are checked on CPU; on a GPU a span id out of range makes its weight NaN, or
+stops the kernel under TRITON_DEBUG=1.
 """
+
+# Triton's functions have no types.
+# mypy: disable-error-code="no-untyped-call, no-untyped-def, untyped-decorator"
 
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
+from alttrain.kernels._launch import Backend, runs_triton
+
 IGNORE_INDEX = -100
+MAX_ROLES = 256
+# Comparisons of a program's tile, tokens times roles: 1,024 tokens at 16 roles, 4 a thread; twice as many spill.
+TILE = 16_384
+WARPS = 8
+
+_IGNORE = tl.constexpr(IGNORE_INDEX)
 
 Per = Literal["weight", "token", "example"]
 
@@ -79,8 +98,85 @@ def span_weights_reference(
     )
 
 
+@triton.jit
+def _label(role_ptr, t, end, P: tl.constexpr):
+    # Returns whether token t has a label, and the role of that, 0 where there is none.
+    has_label = t + 1 < end
+    role = tl.load(role_ptr + t + 1, mask=has_label, other=0).to(tl.int32)
+    tl.device_assert(role < P, "a span id is out of range")
+    return has_label, role
+
+
+@triton.jit
+def _roles(table_ptr, P: tl.constexpr, ROLES: tl.constexpr):
+    # Returns the roles, padded to a power of two, and their weights.
+    roles = tl.arange(0, ROLES)
+    return roles, tl.load(table_ptr + roles, mask=roles < P, other=0.0).to(tl.float64)
+
+
+@triton.jit
+def _write_sums(counter_ptr, table_ptr, sums_ptr, PER: tl.constexpr, P: tl.constexpr, ROLES: tl.constexpr):
+    roles, table = _roles(table_ptr, P, ROLES)
+    # Past the first-level cache, which is not kept up to date with what other multiprocessors add.
+    counts = tl.load(counter_ptr + roles, cache_modifier=".cg").to(tl.float64)
+    weights = counts * table
+    weight_sum = tl.sum(weights, 0)
+    if PER == "weight":
+        denominator = weight_sum
+    elif PER == "token":
+        denominator = tl.sum(tl.where(table > 0, counts, 0.0), 0)
+    else:
+        denominator = tl.load(counter_ptr + ROLES, cache_modifier=".cg").to(tl.float64)
+    tl.store(sums_ptr, denominator)
+    tl.store(sums_ptr + 1, weight_sum)
+    tl.store(sums_ptr + 2 + roles, weights, mask=roles < P)
+    tl.store(sums_ptr + 2 + P + roles, counts, mask=roles < P)
+
+
+@triton.jit
+def _span_weights_kernel(
+    x_ptr, role_ptr, bounds_ptr, table_ptr, label_ptr, label_role_ptr, w_ptr, sums_ptr, counter_ptr,
+    PER: tl.constexpr, P: tl.constexpr, ROLES: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
+    # counter_ptr: zeros; labels by role (ROLES,), documents with weight, programs that have added theirs.
+    start = tl.load(bounds_ptr + tl.program_id(0))
+    end = tl.load(bounds_ptr + tl.program_id(0) + 1)
+    tl.device_assert((start >= 0) & (start < end), "cu_seqlens does not rise from 0")
+    roles, table = _roles(table_ptr, P, ROLES)
+    tl.device_assert((table >= 0) & (table < float("inf")), "a weight is not a finite number, 0 or more")
+    counts = tl.zeros((ROLES,), tl.int32)
+    for first in range(start, end, TOKENS):
+        has_label, role = _label(role_ptr, first + tl.arange(0, TOKENS), end, P)
+        counts += tl.sum((has_label[:, None] & (role[:, None] == roles[None, :])).to(tl.int32), 0)  # (TOKENS, ROLES)
+    document_weight = tl.sum(counts.to(tl.float64) * table, 0)
+    scale = tl.where(document_weight > 0, document_weight, 1.0)
+    tl.atomic_add(counter_ptr + roles, counts, mask=counts > 0, sem="relaxed")
+    tl.atomic_add(counter_ptr + ROLES, (document_weight > 0).to(tl.int32), sem="relaxed")
+
+    for first in range(start, end, TOKENS):
+        t = first + tl.arange(0, TOKENS)
+        has_label, role = _label(role_ptr, t, end, P)
+        label = tl.load(x_ptr + t + 1, mask=has_label, other=_IGNORE)
+        w = tl.load(table_ptr + role, mask=role < P, other=float("nan"))
+        if PER == "example":
+            w = (w.to(tl.float64) / scale).to(tl.float32)
+        tl.store(label_ptr + t, label, mask=t < end)
+        tl.store(label_role_ptr + t, role.to(tl.uint8), mask=t < end)
+        tl.store(w_ptr + t, tl.where(has_label, w, 0.0), mask=t < end)
+
+    tl.debug_barrier()  # every thread has added: one thread's release now stands for all of them
+    if tl.atomic_add(counter_ptr + ROLES + 1, 1, sem="acq_rel") == tl.num_programs(0) - 1:
+        _write_sums(counter_ptr, table_ptr, sums_ptr, PER, P, ROLES)
+
+
 def span_weights(
-    input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor, *, per: Per = "weight"
+    input_ids: Tensor,
+    span_ids: Tensor,
+    cu_seqlens: Tensor,
+    table: Tensor,
+    *,
+    per: Per = "weight",
+    backend: Backend = "auto",
 ) -> SpanWeights:
     """Return labels, weights, sums and denominator of one step's documents, laid end to end.
 
@@ -91,12 +187,39 @@ def span_weights(
         table: weight of each role, 0 or more, (P,), fp32.
         per: the denominator: sum of weights, number of labels with weight, or number of documents with weight, each
             document's weights then being scaled to sum to 1.
+        backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Raises:
-        ValueError: shapes, dtypes, devices or `per` are not as above; on CPU also values (looking at them on another
-            device would synchronise).
+        ValueError: shapes, dtypes, devices, `per` or `backend` are not as above; on CPU also values (looking at them on
+            another device would synchronise).
     """
     _check(input_ids, span_ids, cu_seqlens, table, per)
+    # A step without documents has nothing to launch.
+    use_triton = runs_triton(backend, input_ids.device) and cu_seqlens.numel() > 1
+    return (_span_weights if use_triton else _span_weights_torch)(input_ids, span_ids, cu_seqlens, table, per)
+
+
+def _span_weights(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor, per: Per) -> SpanWeights:
+    num_roles, device = table.numel(), input_ids.device
+    labels = torch.empty(input_ids.shape, dtype=torch.int64, device=device)
+    label_span_ids = torch.empty(input_ids.shape, dtype=torch.uint8, device=device)
+    loss_weights = torch.empty(input_ids.shape, dtype=torch.float32, device=device)
+    sums = torch.empty(2 + 2 * num_roles, dtype=torch.float64, device=device)
+    block = max(16, triton.next_power_of_2(num_roles))
+    counters = torch.zeros(block + 2, dtype=torch.int32, device=device)
+    inputs = (tensor.contiguous() for tensor in (input_ids, span_ids, cu_seqlens, table))
+    with torch.cuda.device_of(input_ids):
+        _span_weights_kernel[(cu_seqlens.numel() - 1,)](
+            *inputs, labels, label_span_ids, loss_weights, sums, counters,
+            PER=per, P=num_roles, ROLES=block, TOKENS=TILE // block, num_warps=WARPS,
+        )  # fmt: skip
+    return SpanWeights(labels, label_span_ids, loss_weights, sums[0], sums[1], *sums[2:].view(2, num_roles))
+
+
+def _span_weights_torch(
+    input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor, per: Per
+) -> SpanWeights:
+    """Return what `_span_weights` does, vectorised over all tokens."""
     num_tokens, num_documents, num_roles = input_ids.numel(), cu_seqlens.numel() - 1, table.numel()
     device = input_ids.device
     has_label = torch.ones(num_tokens, dtype=torch.bool, device=device)
@@ -146,6 +269,8 @@ def _check(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tenso
         raise ValueError(f"span_ids has {span_ids.numel()} values, input_ids {input_ids.numel()}: give one per token.")
     if cu_seqlens.numel() == 0 or table.numel() == 0:
         raise ValueError("cu_seqlens and table must not be empty: no documents is cu_seqlens = [0].")
+    if table.numel() > MAX_ROLES:
+        raise ValueError(f"table has {table.numel()} weights: span ids are bytes, so give {MAX_ROLES} at most.")
     if input_ids.device.type == "cpu":
         _check_values(input_ids.numel(), span_ids, cu_seqlens, table)
 

@@ -30,8 +30,12 @@ def shared_data() -> Path:
 def run_ranks() -> Ranks:
     """Return a function that runs a script under torchrun on `ranks` processes and gives the finished process."""
 
-    def run(ranks: int, script: Path | str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        ranks: int, script: Path | str, *arguments: object, check: bool = True, interpret: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+        if interpret and not torch.cuda.is_available():
+            environment["TRITON_INTERPRET"] = "1"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
         done = subprocess.run(
             [*command, str(script), *map(str, arguments)],

@@ -1,6 +1,6 @@
 """One rank of test_gradients: the first step's loss, gradient norm and every gradient, for each denominator.
 
-usage: gradients_worker.py MODEL ROWS WEIGHTS_JSON STAGE CHECKPOINTING OUT
+usage: gradients_worker.py MODEL ROWS WEIGHTS_JSON DENOMINATORS STAGE CHECKPOINTING KERNELS OUT
 """
 
 import json
@@ -21,13 +21,15 @@ from alttrain.engine.world import World
 from alttrain.engine.zero import ZeroEngine
 
 
-def main(model: str, rows: str, weights: str, stage: str, checkpointing: str, out: str) -> None:
+def main(
+    model: str, rows: str, weights: str, denominators: str, stage: str, checkpointing: str, kernels: str, out: str
+) -> None:
     results = {}
     with World.from_environment() as world:
-        for per in ("weight", "token", "example"):
-            loss = LossConfig(**json.loads(weights), per=per)
+        for per in denominators.split(","):
+            loss = LossConfig(**json.loads(weights), per=per)  # type: ignore[arg-type]
             config = RunConfig(
-                model=ModelConfig(path=model, dtype="float32", checkpointing=checkpointing),
+                model=ModelConfig(path=model, dtype="float32", checkpointing=checkpointing, kernels=kernels),
                 data=DataConfig(train=(rows,)),
                 loss=loss,
                 batch=BatchConfig(examples=12, pack_tokens=400),
@@ -38,11 +40,12 @@ def main(model: str, rows: str, weights: str, stage: str, checkpointing: str, ou
             dataset = load_dataset(config.data.train, config.data, loss, backbone.tokenizer, 400)
             packs = pack_step(dataset.lengths, 400, world.size, backbone.work)[world.rank]
             assert len(packs) > 1, "the law is about several packs a rank"
+            engine = ZeroEngine(config, backbone, world)
+            assert engine.kernels.fuses_layers == (kernels != "torch"), engine.kernels.reason
             batch = collate_step(
                 [[dataset.examples[i] for i in pack] for pack in packs],
-                loss.weights(), per, world.device,
+                loss.weights(), loss.per, world.device, backend=engine.kernels.backend,
             )  # fmt: skip
-            engine = ZeroEngine(config, backbone, world)
             gradients: dict[str, torch.Tensor] = {}
             engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
             stats = train_step(engine, batch, world, 1e-12)

@@ -47,15 +47,16 @@ def by_definition(model: Path, rows: Path, per: str) -> tuple[float, dict[str, t
 
 
 @pytest.mark.parametrize(
-    ("stage", "checkpointing", "tied"),
+    ("stage", "checkpointing", "tied", "kernels"),
     [
-        (0, "off", False),
-        (1, "full", False),
-        (1, "off", True),
-        (2, "selective", False),
-        (2, "full", True),
-        (3, "full", False),
-        (3, "off", True),
+        (0, "off", False, "auto"),
+        (1, "full", False, "torch"),
+        (1, "off", True, "auto"),
+        (2, "selective", False, "auto"),
+        (2, "full", True, "auto"),
+        (3, "full", False, "auto"),
+        (3, "off", True, "torch"),
+        (3, "full", True, "triton"),
     ],
 )
 def test_first_step_is_the_definition(
@@ -66,11 +67,16 @@ def test_first_step_is_the_definition(
     stage: int,
     checkpointing: str,
     tied: bool,
+    kernels: str,
 ) -> None:
     model = write_model(tmp_path / "model", tied=tied)
     rows = write_rows(tmp_path / "rows.jsonl")
-    run_ranks(2, WORKER, model, rows, json.dumps(WEIGHTS.weights()), stage, checkpointing, tmp_path / "out.pt")
+    # The interpreter is slow: one denominator there.
+    denominators = "example" if kernels == "triton" else "weight,token,example"
+    settings = (json.dumps(WEIGHTS.weights()), denominators, stage, checkpointing, kernels)
+    run_ranks(2, WORKER, model, rows, *settings, tmp_path / "out.pt", interpret=kernels == "triton")
     measured = torch.load(tmp_path / "out.pt")
+    assert ",".join(measured) == denominators
     for per, result in measured.items():
         loss, gradients = by_definition(model, rows, per)
         assert result["loss"] == pytest.approx(loss, rel=1e-5)

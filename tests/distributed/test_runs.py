@@ -92,6 +92,24 @@ def test_micro_batches_do_not_matter(tmp_path: Path, run_ranks: Run, inputs: tup
     assert max(curve(tmp_path / "4000", "pack_fill")) < min(curve(tmp_path / "310", "pack_fill"))
 
 
+def test_kernels_do_not_matter(tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]) -> None:
+    few = tmp_path / "few.jsonl"  # the interpreter is slow
+    few.write_text("\n".join(inputs[1].read_text().splitlines()[:3]) + "\n")
+    for kernels in ("torch", "auto", "triton"):
+        changes = {"model__kernels": kernels, "zero__stage": 3, "schedule__steps": 3, "batch__examples": 2}
+        values = flags((inputs[0], few), tmp_path / kernels, **changes)
+        done = run_ranks(2, RECIPE, *values, interpret=kernels == "triton")
+        said = {"torch": "kernels: PyTorch\n", "auto": "kernels: PyTorch, lean\n", "triton": "kernels: Triton\n"}
+        assert said[kernels] in done.stderr
+    for kernels in ("auto", "triton"):
+        assert curve(tmp_path / kernels) == pytest.approx(curve(tmp_path / "torch"), rel=2e-5)
+        assert curve(tmp_path / kernels, "grad_norm") == pytest.approx(curve(tmp_path / "torch", "grad_norm"), rel=2e-4)
+        exported, wanted = (load_file(tmp_path / k / "model" / "model.safetensors") for k in (kernels, "torch"))
+        for name, value in wanted.items():
+            # AdamW's first steps are of the size of the rate whatever the gradient, which may be all rounding.
+            assert (exported[name] - value).abs().mean() < 1e-5, name
+
+
 @pytest.mark.parametrize(("stage", "dtype", "offload"), [(2, "float32", "none"), (3, "bfloat16", "all")])
 def test_killed_and_resumed_is_never_killed(
     tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path], stage: int, dtype: str, offload: str

@@ -1,17 +1,32 @@
+"""Both paths against the definition, which goes token by token; and each against the other, to the bit."""
+
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from alttrain.kernels.span_weights import Per, SpanWeights, span_weights, span_weights_reference
+from alttrain.kernels import span_weights as module
+from alttrain.kernels.span_weights import Backend, Per, SpanWeights, span_weights, span_weights_reference
+
+# The interpreter computes with numpy, which warns of NaNs.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
 ALL_PER: tuple[Per, ...] = ("weight", "token", "example")
+PATHS: tuple[Backend, ...] = ("triton", "torch")
 ROLES = 4
+TILE_TOKENS = module.TILE // 16
+EXTREMES = [0.0, 1.0, 2.0, 0.1, 1e-20, 3e7]
+
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+documents_of_roles = st.lists(st.lists(st.integers(0, ROLES - 1), min_size=1, max_size=12), max_size=8)
+tables = st.lists(st.sampled_from(EXTREMES), min_size=ROLES, max_size=ROLES)
 
 
-def step(documents: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def step(documents: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Documents given by the roles of their tokens; token ids count up from 100, so that each names its position."""
     roles = [role for document in documents for role in document]
     bounds = torch.tensor([0, *(len(document) for document in documents)]).cumsum(0)
@@ -33,15 +48,97 @@ def assert_same(found: SpanWeights, expected: SpanWeights) -> None:
             assert torch.equal(ours, theirs), name
 
 
+def on(device: torch.device, inputs: Inputs) -> Inputs:
+    input_ids, span_ids, cu_seqlens, table = (tensor.to(device) for tensor in inputs)
+    return input_ids, span_ids, cu_seqlens, table
+
+
+def on_cpu(found: SpanWeights) -> SpanWeights:
+    return SpanWeights(*(tensor.cpu() for tensor in found))
+
+
 @settings(max_examples=150, deadline=None)
-@given(
-    documents=st.lists(st.lists(st.integers(0, ROLES - 1), min_size=1, max_size=12), max_size=8),
-    table=st.lists(st.sampled_from([0.0, 1.0, 2.0, 0.1, 1e-20, 3e7]), min_size=ROLES, max_size=ROLES),
-    per=st.sampled_from(ALL_PER),
-)
+@given(documents=documents_of_roles, table=tables, per=st.sampled_from(ALL_PER))
 def test_the_vectorised_path_is_the_definition(documents: list[list[int]], table: list[float], per: Per) -> None:
     arguments = (*step(documents), torch.tensor(table))
-    assert_same(span_weights(*arguments, per=per), span_weights_reference(*arguments, per=per))
+    assert_same(span_weights(*arguments, per=per, backend="torch"), span_weights_reference(*arguments, per=per))
+
+
+@settings(max_examples=30, deadline=None)
+@given(documents=documents_of_roles, table=tables, per=st.sampled_from(ALL_PER))
+def test_the_kernel_is_the_definition(
+    documents: list[list[int]], table: list[float], per: Per, device: torch.device
+) -> None:
+    arguments = (*step(documents), torch.tensor(table))
+    found = span_weights(*on(device, arguments), per=per, backend="triton")
+    assert_same(on_cpu(found), span_weights_reference(*arguments, per=per))
+
+
+def lengths(*of_documents: int, num_roles: int = ROLES, table: list[float] | None = None) -> Inputs:
+    """A step of documents of these lengths; roles, and weights where `table` does not say, are drawn."""
+    generator = torch.Generator().manual_seed(0)
+    num_tokens = sum(of_documents)
+    weights = torch.tensor(EXTREMES)[torch.randint(len(EXTREMES), (num_roles,), generator=generator)]
+    return (
+        torch.randint(1 << 40, (num_tokens,), generator=generator),
+        torch.randint(num_roles, (num_tokens,), generator=generator, dtype=torch.uint8),
+        torch.tensor([0, *of_documents]).cumsum(0).to(torch.int32),
+        weights if table is None else torch.tensor(table),
+    )
+
+
+STEPS = {
+    "no documents": lengths(),
+    "one token": lengths(1),
+    "documents of one token": lengths(1, 1, 1, 1),
+    "around a tile": lengths(TILE_TOKENS - 1, TILE_TOKENS, 1, TILE_TOKENS + 1, TILE_TOKENS + 2),
+    "several tiles": lengths(3 * TILE_TOKENS + 7, 2),
+    "a thousand documents": lengths(*(1 + i % 7 for i in range(1000))),
+    "all weights zero": lengths(5, 1, 30, table=[0.0] * ROLES),
+    "some documents without weight": lengths(2, 1, 3, 2, 2, 4, table=[0.0, 0.0, 0.0, 1.5]),
+    "tiny beside huge": lengths(40, 1, 2, 300, table=[1e-20, 3e7, 0.1, 0.0]),
+    "one role": lengths(3, 4, num_roles=1),
+    "the engine's ten roles": lengths(170, 64, 300, num_roles=10, table=[0, 0, 1, 1, 2, 1, 1, 1, 1, 0.7]),
+    "a role for every byte": lengths(900, 3, num_roles=256),
+}
+
+
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("per", ALL_PER)
+@pytest.mark.parametrize("name", STEPS)
+def test_both_paths_agree_to_the_bit(name: str, per: Per, device: torch.device) -> None:
+    inputs = STEPS[name]
+    kernel = on_cpu(span_weights(*on(device, inputs), per=per, backend="triton"))
+    vectorised = span_weights(*inputs, per=per, backend="torch")
+    for field, ours, theirs in zip(SpanWeights._fields, kernel, vectorised, strict=True):
+        tolerance = 1e-15 if ours.dtype == torch.float64 else 0.0  # sums over roles may take another order
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=0.0, msg=lambda text, at=field: f"{at}: {text}")
+    assert_same(kernel, span_weights_reference(*inputs, per=per))
+
+
+@pytest.mark.parametrize("backend", PATHS)
+@pytest.mark.parametrize("per", ALL_PER)
+def test_bitwise_repeatable(per: Per, backend: Backend, device: torch.device) -> None:
+    inputs = on(device, lengths(*(1 + 37 * i % 90 for i in range(60)), table=[0.3, 1e-20, 0.1, 3e7]))
+    first, *others = (span_weights(*inputs, per=per, backend=backend) for _ in range(4))
+    for other in others:
+        assert all(torch.equal(ours, again) for ours, again in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("backend", PATHS)
+def test_inputs_may_be_strided(backend: Backend, device: torch.device) -> None:
+    inputs = lengths(5, 9, 1)
+    spread = (torch.stack([tensor, tensor - 1], 1)[:, 0] for tensor in on(device, inputs))
+    found = span_weights(*spread, per="example", backend=backend)  # type: ignore[arg-type, misc]
+    assert_same(on_cpu(found), span_weights_reference(*inputs, per="example"))
+
+
+def test_a_span_id_out_of_range_is_a_weight_of_nan(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> None:
+    monkeypatch.setattr(module, "_check_values", lambda *_: None)  # as on a GPU, where values are not looked at
+    input_ids, span_ids, cu_seqlens = step([[0, 1, 2], [0, 200, 1]])
+    inputs = on(device, (input_ids, span_ids, cu_seqlens, torch.ones(ROLES)))
+    weights = span_weights(*inputs, backend="triton").loss_weights
+    assert weights.isnan().tolist() == [False, False, False, True, False, False]
 
 
 @pytest.mark.parametrize("make", [span_weights, span_weights_reference])
@@ -103,19 +200,21 @@ def test_a_weight_that_is_not_a_number_of_zero_or_more_is_refused(weight: float)
         ({"cu_seqlens": torch.tensor([1, 3], dtype=torch.int32)}, "runs from 1 to 3"),
         ({"cu_seqlens": torch.tensor([0, 2, 2, 3], dtype=torch.int32)}, "by 1 or more"),
         ({"cu_seqlens": torch.zeros(0, dtype=torch.int32)}, "must not be empty"),
+        ({"table": torch.zeros(257)}, "give 256 at most"),
         ({"per": "document"}, "per is 'document'"),
+        ({"backend": "cuda"}, "backend is 'cuda'"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed: dict[str, object], message: str) -> None:
     input_ids, span_ids, cu_seqlens = step([[0, 1, 2]])
-    given_: dict[str, object] = {
+    given_: dict[str, Any] = {
         "input_ids": input_ids,
         "span_ids": span_ids,
         "cu_seqlens": cu_seqlens,
         "table": torch.ones(ROLES),
     }
     with pytest.raises(ValueError, match=message):
-        span_weights(**(given_ | changed))  # type: ignore[arg-type]
+        span_weights(**(given_ | changed))
 
 
 @pytest.mark.gpu
@@ -123,10 +222,22 @@ def test_what_does_not_fit_is_refused(changed: dict[str, object], message: str) 
 @pytest.mark.parametrize("per", ALL_PER)
 def test_on_cuda_without_a_host_sync(per: Per) -> None:
     inputs = (*step([[0, 1, 2, 2] * 50, [0], [3, 3]] * 20), torch.tensor([0.0, 0.3, 1.7, 2.0]))
-    on_device = [tensor.cuda() for tensor in inputs]
+    on_device = on(torch.device("cuda"), inputs)
+    span_weights(*on_device, per=per)  # compiling may synchronise
     torch.cuda.set_sync_debug_mode("error")
     try:
         found = span_weights(*on_device, per=per)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert_same(SpanWeights(*(tensor.cpu() for tensor in found)), span_weights_reference(*inputs, per=per))
+    assert_same(on_cpu(found), span_weights_reference(*inputs, per=per))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("per", ALL_PER)
+def test_on_cuda_the_last_program_sees_every_other(per: Per) -> None:
+    inputs = lengths(*(1 + 61 * i % 130 for i in range(5000)), num_roles=10)
+    expected = span_weights(*inputs, per=per, backend="torch")
+    on_device = on(torch.device("cuda"), inputs)
+    for _ in range(200):
+        assert_same(on_cpu(span_weights(*on_device, per=per)), expected)
