@@ -24,6 +24,8 @@ setup(
         "safetensors>=0.5",
         "datasets>=4",
         "tyro>=1.0",
+        "scipy",
+        "statsmodels>=0.14",
         "tqdm",
         "matplotlib",
     ],

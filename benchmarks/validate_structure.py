@@ -1,0 +1,195 @@
+"""How well the structure metric's rules agree with readers who did not write them.
+
+    python benchmarks/validate_structure.py [--data ../shared/data] [--out benchmarks/results/structure.json]
+
+Three kinds of labels, each split into a part that the rules were tuned on and a part that they were not:
+
+sentences   of STAR-1 traces, labelled by one reader (tests/engine/structure_labels.json: ids and labels, no texts), and
+            Chinese sentences written for the test (structure_chinese.json)
+xstest      450 answers of GPT-4 to XSTest prompts, two people's label each: full refusals against full compliance; the
+            partial ones, counted apart, are neither
+rbr         351 answers of OpenAI's rule-based-rewards gold set, which people coded by proposition. `response_type` says
+            what the answer ought to do, not what it does; `inability_to_comply` is a refusal in words, and an answer
+            that neither `fully_complies` nor `partially_complies` withholds without always saying so
+
+Precision and recall come with Wilson's interval, Cohen's kappa with statsmodels' normal one; all at 95%.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from alttrain.engine.statistics import wilson
+from alttrain.engine.structure import LABELS, Rules, Sentence
+from alttrain.engine.trace import split_response
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+LABELLED = ROOT / "tests" / "engine" / "structure_labels.json"
+CHINESE = ROOT / "tests" / "engine" / "structure_chinese.json"
+
+Pair = tuple[bool, bool]  # rule, reader
+
+
+def star1_sentences(data: Path, rules: Rules) -> dict[str, list[tuple[Sentence, str, str | None]]]:
+    """Return (what the rules say, label, verdict) of each labelled sentence by split, read within its whole trace."""
+    rows = json.loads((data / "train" / "STAR-1.json").read_text(encoding="utf-8"))
+    thinks = {row["id"]: split_response(row["response"])[0] for row in rows}
+    found: dict[str, list[tuple[Sentence, str, str | None]]] = {}
+    for item in json.loads(LABELLED.read_text(encoding="utf-8"))["sentences"]:
+        sentence = rules.read(thinks[item["id"]])[item["sentence"]]
+        digest = hashlib.sha256(sentence.text.encode()).hexdigest()
+        assert digest.startswith(item["sha256"]), f"row {item['id']}: not the sentence that was labelled"
+        found.setdefault(item["split"], []).append((sentence, item["label"], item.get("verdict")))
+    return found
+
+
+def chinese_sentences(rules: Rules) -> dict[str, list[tuple[Sentence, str, str | None]]]:
+    """Return (what the rules say, label, verdict) of each Chinese sentence by split."""
+    splits = json.loads(CHINESE.read_text(encoding="utf-8"))
+    return {
+        split: [(rules.label(text), label, verdict) for text, label, verdict in splits[split]]
+        for split in ("development", "held")
+    }
+
+
+def sentence_figures(items: Sequence[tuple[Sentence, str, str | None]]) -> dict[str, Any]:
+    """Return the agreement over all labels, for each label, and on the verdicts of what both call an assessment."""
+    assessments = [(sentence, verdict) for sentence, label, verdict in items if sentence.label == label == "assessment"]
+    return {
+        "num_sentences": len(items),
+        "accuracy": rate(sentence.label == label for sentence, label, _ in items),
+        "kappa": kappa([(LABELS.index(sentence.label), LABELS.index(label)) for sentence, label, _ in items]),
+        "labels": {
+            name: agreement([(sentence.label == name, label == name) for sentence, label, _ in items])
+            for name in LABELS
+        },
+        "verdict": rate(sentence.verdict == verdict for sentence, verdict in assessments),
+    }
+
+
+def agreement(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return precision, recall and kappa of the rules against the reader."""
+    return {
+        "precision": rate(reader for rule, reader in pairs if rule),
+        "recall": rate(rule for rule, reader in pairs if reader),
+        "kappa": kappa([(int(rule), int(reader)) for rule, reader in pairs]),
+    }
+
+
+def rate(said: Iterable[bool]) -> dict[str, Any]:
+    """Return a count, its total and Wilson's interval."""
+    values = list(said)
+    low, high = wilson(sum(values), len(values))
+    return {"count": sum(values), "total": len(values), "low": round(low, 4), "high": round(high, 4)}
+
+
+def kappa(pairs: Sequence[tuple[int, int]]) -> dict[str, float] | None:
+    """Return Cohen's kappa with its interval; None where either side gives one label alone."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    if min(len(set(side)) for side in zip(*pairs, strict=True)) < 2:
+        return None
+    size = 1 + max(max(pair) for pair in pairs)
+    table = [[sum(pair == (i, j) for pair in pairs) for j in range(size)] for i in range(size)]
+    used = [i for i in range(size) if any(table[i]) or any(row[i] for row in table)]
+    found = cohens_kappa([[table[i][j] for j in used] for i in used])
+    return {
+        "value": round(float(found.kappa), 4),
+        "low": round(float(found.kappa_low), 4),
+        "high": round(min(1.0, float(found.kappa_upp)), 4),
+    }
+
+
+def refusal_figures(data: Path, rules: Rules) -> dict[str, Any]:
+    """Return how far refusals found in answers are people's too; even rows of a file are development, odd ones held."""
+    with (data / "safety" / "xstest_labelled_gpt4.csv").open(encoding="utf-8", newline="") as file:
+        xstest = [(rules.is_refusal(row["completion"]), row["final_label"]) for row in csv.DictReader(file)]
+    lines = (data / "train" / "rbr_gold_train.jsonl").read_text(encoding="utf-8").splitlines()
+    rbr = []
+    for row in map(json.loads, lines):
+        said = row["propositions"]
+        withholds = not (said["fully_complies"] or said["partially_complies"])
+        rbr.append((rules.is_refusal(row["completion"][0]["content"]), said["inability_to_comply"], withholds))
+    figures: dict[str, Any] = {"xstest": {}, "rbr": {}}
+    for parity, split in enumerate(("development", "held")):
+        answers = xstest[parity::2]
+        whole = [(rule, label == "2_full_refusal") for rule, label in answers if label != "3_partial_refusal"]
+        partial = rate(rule for rule, label in answers if label == "3_partial_refusal")
+        figures["xstest"][split] = {
+            "num_answers": len(whole),
+            "full refusal": agreement(whole),
+            "partial called": partial,
+        }
+        coded = rbr[parity::2]
+        figures["rbr"][split] = {
+            "num_answers": len(coded),
+            "inability_to_comply": agreement([(rule, inability) for rule, inability, _ in coded]),
+            "withholds": agreement([(rule, withholds) for rule, _, withholds in coded]),
+        }
+    return figures
+
+
+def validate(data: Path, rules: Rules) -> dict[str, Any]:
+    """Return every figure, by source and split."""
+    english, chinese = star1_sentences(data, rules), chinese_sentences(rules)
+    return {
+        "star1 sentences": {split: sentence_figures(items) for split, items in english.items()},
+        "chinese sentences": {split: sentence_figures(items) for split, items in chinese.items()},
+        **refusal_figures(data, rules),
+    }
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """Return the lines of a table of precision, recall and kappa."""
+    lines = [f"{'source':<18}{'split':<13}{'label':<21}{'precision':<29}{'recall':<29}kappa"]
+    for source, splits in figures.items():
+        for split, found in splits.items():
+            for name, one in {**found, **found.get("labels", {})}.items():
+                if isinstance(one, dict) and "precision" in one:
+                    k = one["kappa"]
+                    said = f"{k['value']:.2f} [{k['low']:.2f}, {k['high']:.2f}]" if k else "-"
+                    lines.append(
+                        f"{source:<18}{split:<13}{name:<21}{show(one['precision'])}{show(one['recall'])}{said}"
+                    )
+            if "accuracy" in found:
+                k = found["kappa"]
+                said = f"kappa {k['value']:.2f} [{k['low']:.2f}, {k['high']:.2f}]"
+                lines.append(f"{source:<18}{split:<13}{'all labels, right':<21}{show(found['accuracy'])}{said}")
+                lines.append(f"{source:<18}{split:<13}{'verdict, right':<21}{show(found['verdict'])}")
+            if "partial called" in found:
+                lines.append(f"{source:<18}{split:<13}{'partial, called one':<21}{show(found['partial called'])}")
+    return lines
+
+
+def show(one: dict[str, Any]) -> str:
+    """Return a rate as text of fixed width."""
+    if not one["total"]:
+        return f"{'-':<29}"
+    text = f"{one['count']}/{one['total']} = {one['count'] / one['total']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+    return f"{text:<29}"
+
+
+def main() -> None:
+    """Print the table and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with train/ and safety/")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "structure.json")
+    arguments = parser.parse_args()
+    figures = validate(arguments.data, Rules.default())
+    print("\n".join(table(figures)))
+    sources = {
+        "star1 sentences": "UCSC-VLAA/STAR-1 data/STAR-1.json at b49333598887",
+        "chinese sentences": "our own, tests/engine/structure_chinese.json",
+        "xstest": "paul-rottger/exaggerated-safety xstest_v2_completions_gpt4_gpteval.csv at d7bb5bd738c1",
+        "rbr": "openai/safety-rbr-code-and-data data/rbr_gold_data/train.jsonl at 7f489fa6b38d",
+    }
+    arguments.out.write_text(json.dumps({"sources": sources, "figures": figures}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
