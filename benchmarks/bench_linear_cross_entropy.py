@@ -1,36 +1,53 @@
-"""The fused weighted loss beside torch's own over kept logits: time, and peak memory at the real vocabulary.
+"""The fused weighted loss beside everybody else's: time, against the products alone, and memory.
 
     python benchmarks/bench_linear_cross_entropy.py --out benchmarks/results/cpu
 
-`added_gib` is what the loss takes beyond hidden states, weight and both gradients; the gradients are not counted.
+Operations are the three products of the rows that have weight. The yardsticks are those products, of all rows at once
+and chunk by chunk as ours does them. `added_gib` is what a loss takes beyond inputs and both gradients; `forward_gib`,
+of ours, what its forward takes beyond inputs, the hidden states' gradient and one fp32 dW: the larger of its two needs.
+Rows of weight 0 get the label -100 where an implementation can skip those. Upstream gradients are 0.1, never 1.
 """
 
-import argparse
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from harness import GIB, Case, Measurement, available_bytes, measure, peak_memory_bytes, write_json
+from harness import Case, Plan, Run, Yardstick, run_plans
+from peak_memory import GIB, peak_memory_bytes
+from rivals import compiled, load, probe
+from shapes import HEADLINE_TOKENS, MODELS, TINY, TOKENS, WEIGHTLESS
 from torch import Tensor
 
-from alttrain.kernels.linear_cross_entropy import weighted_linear_cross_entropy, weighted_linear_cross_entropy_reference
+from alttrain.kernels.linear_cross_entropy import (
+    SLAB_BYTES,
+    weighted_linear_cross_entropy,
+    weighted_linear_cross_entropy_reference,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}
-# Torch's own loss takes three (N, V) tensors in fp32, 14 GiB at N = 8,192, and others may use the machine.
-UNFUSED_BYTES = 18 * GIB
+# N of the memory on CPU, where torch's own loss takes three (N, V) tensors in fp32: 3.5 GiB.
+CPU_MEMORY_TOKENS = 2048
+REFERENCE_ROWS = 1024
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def fused(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
-    """Ours, all rows projected."""
-    return weighted_linear_cross_entropy(hidden, weight, labels, loss_weights).loss_sum
+class Size(NamedTuple):
+    """One case's sizes; weights are drawn from [1, 2), or all 1; `weightless` is the share of rows with weight 0."""
+
+    model: str
+    num_tokens: int
+    width: int
+    vocabulary: int
+    dtype: str
+    weights: str = "drawn"
+    weightless: float = 0.0
 
 
-def fused_rows(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
-    """Ours, told which rows have weight."""
-    rows = loss_weights.nonzero()[:, 0]
+def fused(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Ours; all rows are projected unless told which."""
     return weighted_linear_cross_entropy(hidden, weight, labels, loss_weights, rows=rows).loss_sum
 
 
@@ -40,99 +57,219 @@ def unfused(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor
     return (torch.nn.functional.cross_entropy(logits, labels, reduction="none") * loss_weights).sum()
 
 
-LOSSES: dict[str, Loss] = {"ours": fused, "ours, rows given": fused_rows, "torch": unfused}
+def liger(size: Size, reduction: str, *, same_budget: bool) -> Loss:
+    """Liger's, dW summed in fp32; by token it makes its gradients in the backward, from logits projected again."""
+    function = load("liger_kernel.ops.fused_linear_cross_entropy").LigerFusedLinearCrossEntropyFunction
+    budget = liger_budget(size) if same_budget else 1
+
+    def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
+        labels = labels.where(loss_weights != 0, -100)
+        options = (None, None, -100, 0.0, 0.0, reduction, None, False, torch.float32, False, False, False, None, None)
+        nll: Tensor = function.apply(hidden, weight, labels, *options, budget)[0]
+        return (nll * loss_weights).sum() if reduction == "none" else nll
+
+    return loss
 
 
-def make_inputs(num_tokens: int, width: int, vocabulary: int, dtype: str, weightless: float) -> tuple[Tensor, ...]:
-    """Return hidden states and a weight that need gradients, labels, and weights of which a share are 0."""
+def liger_budget(size: Size) -> int:
+    """Return the least `chunk_mem_const` with which Liger's chunks, powers of two, are as large as our slab allows."""
+    most = SLAB_BYTES["cuda"] // (size.vocabulary * DTYPES[size.dtype].itemsize)
+    wanted = min(1 << (most.bit_length() - 1), size.num_tokens)
+    for budget in range(1, -(-size.vocabulary // size.width) + 1):
+        parts = -(-size.vocabulary // (budget * size.width))
+        if 1 << (-(-size.num_tokens // parts) - 1).bit_length() >= wanted:
+            return budget
+    return -(-size.vocabulary // size.width)
+
+
+def cut(*, exact: bool) -> Loss:
+    """Apple's cut cross-entropy, with or without its filter of small gradients; it skips rows labelled -100."""
+    function = load("cut_cross_entropy").linear_cross_entropy
+
+    def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
+        labels = labels.where(loss_weights != 0, -100)
+        options = {"reduction": "none", "filter_eps": None if exact else "high"}
+        return (function(hidden, weight, labels, **options) * loss_weights).sum()  # type: ignore[no-any-return]
+
+    return loss
+
+
+def losses(size: Size, rows: Tensor | None) -> tuple[dict[str, Loss], dict[str, str]]:
+    """Return every loss that runs here, and why the others do not."""
+    makers: dict[str, Callable[[], Loss]] = {"ours": lambda: fused}
+    if rows is not None:
+        makers["ours, rows given"] = lambda: functools.partial(fused, rows=rows)
+    makers |= {"torch": lambda: unfused, "torch.compile": lambda: compiled(unfused)}
+    ways = {"liger, by token": "none"} | ({"liger, sum": "sum"} if size.weights == "one" else {})
+    for name, reduction in ways.items():
+        makers[name] = functools.partial(liger, size, reduction, same_budget=False)
+        makers[f"{name}, our memory"] = functools.partial(liger, size, reduction, same_budget=True)
+    makers["cut-cross-entropy"] = functools.partial(cut, exact=False)
+    makers["cut-cross-entropy, no filter"] = functools.partial(cut, exact=True)
+    return probe(makers)
+
+
+NOTES = {
+    "liger, by token": "reduction none: logits projected twice; all rows are projected",
+    "liger, by token, our memory": "reduction none: logits projected twice; chunks as large as our slab",
+    "liger, sum": "no weights by token: measured where all are 1",
+    "liger, sum, our memory": "no weights by token: measured where all are 1; chunks as large as our slab",
+    "cut-cross-entropy": "drops gradients below 2^-12; dW added up in bf16; logits projected again in the backward",
+    "cut-cross-entropy, no filter": "dW added up in bf16; logits projected again in the backward",
+    "torch": "keeps (N, V) logits",
+    "torch.compile": "keeps (N, V) logits",
+}
+
+
+def make_inputs(size: Size) -> tuple[Tensor, ...]:
+    """Return hidden states and a weight that need gradients, labels, and weights."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator(device).manual_seed(0)
-    hidden = torch.randn(num_tokens, width, generator=generator, device=device)
-    weight = torch.randn(vocabulary, width, generator=generator, device=device) / width**0.5
-    labels = torch.randint(vocabulary, (num_tokens,), generator=generator, device=device)
-    loss_weights = 1 + torch.rand(num_tokens, generator=generator, device=device)
-    loss_weights[torch.rand(num_tokens, generator=generator, device=device) < weightless] = 0
-    leaves = (tensor.to(DTYPES[dtype]).requires_grad_() for tensor in (hidden, weight))
+    hidden = torch.randn(size.num_tokens, size.width, generator=generator, device=device)
+    weight = torch.randn(size.vocabulary, size.width, generator=generator, device=device).div_(size.width**0.5)
+    labels = torch.randint(size.vocabulary, (size.num_tokens,), generator=generator, device=device)
+    loss_weights = 1 + torch.rand(size.num_tokens, generator=generator, device=device)
+    loss_weights[torch.rand(size.num_tokens, generator=generator, device=device) < size.weightless] = 0
+    if size.weights == "one":
+        loss_weights.fill_(1)
+    leaves = (tensor.to(DTYPES[size.dtype]).requires_grad_() for tensor in (hidden, weight))
     return (*leaves, labels, loss_weights)
 
 
-def run_once(loss: Loss, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def run_once(loss: Loss, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the loss and the gradients of hidden states and weight."""
-    hidden, weight, labels, loss_weights = inputs
-    loss_sum = loss(hidden, weight, labels, loss_weights)
-    return (loss_sum.detach(), *torch.autograd.grad(loss_sum * 0.1, (hidden, weight)))
+    loss_sum = loss(*inputs)
+    return (loss_sum.detach(), *torch.autograd.grad(loss_sum * 0.1, inputs[:2]))
 
 
-def prepare(name: str, num_tokens: int, width: int, vocabulary: int, dtype: str) -> Callable[[], object]:
+def reference(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the same in fp64, some rows at a time: all logits in fp64 would be 10 GB at N = 8,192."""
+    hidden, weight = (tensor.detach().double() for tensor in inputs[:2])
+    weight.requires_grad_()
+    loss_sum, dhidden, dweight = hidden.new_zeros(()), torch.zeros_like(hidden), torch.zeros_like(weight)
+    for rows in torch.split(inputs[3].nonzero()[:, 0], REFERENCE_ROWS):
+        part = (hidden[rows].requires_grad_(), weight, *(tensor[rows] for tensor in inputs[2:]))
+        gave = run_once(lambda *tensors: weighted_linear_cross_entropy_reference(*tensors).loss_sum, part)
+        loss_sum += gave[0]
+        dhidden[rows] = gave[1]
+        dweight += gave[2]
+    return loss_sum, dhidden, dweight
+
+
+def products(inputs: Sequence[Tensor], chunk_rows: int) -> Callable[[], object]:
+    """Return the three products, `chunk_rows` at a time, dW summed in fp32 where there are several chunks."""
+    hidden, weight = (tensor.detach() for tensor in inputs[:2])
+    slab = weight.new_empty(chunk_rows, weight.shape[0])
+    dhidden = torch.empty_like(hidden)
+    is_one = chunk_rows == hidden.shape[0]
+    dweight = torch.zeros_like(weight, dtype=weight.dtype if is_one or not weight.is_cuda else torch.float32)
+    options: dict[str, Any] = {} if dweight.dtype == weight.dtype else {"out_dtype": torch.float32}
+
+    def run() -> None:
+        for first in range(0, hidden.shape[0], chunk_rows):
+            chunk = slice(first, first + chunk_rows)
+            logits = torch.mm(hidden[chunk], weight.t(), out=slab[: len(hidden[chunk])])
+            torch.mm(logits, weight, out=dhidden[chunk])
+            if is_one:
+                torch.mm(logits.t(), hidden, out=dweight)
+            else:
+                torch.addmm(dweight, logits.t(), hidden[chunk], out=dweight, **options)
+
+    return run
+
+
+def chunk_rows(size: Size) -> int:
+    """Return the rows of a chunk that our memory allows: as few chunks as fit, of equal size."""
+    slab = SLAB_BYTES["cuda" if torch.cuda.is_available() else "cpu"]
+    most = max(1, slab // (size.vocabulary * DTYPES[size.dtype].itemsize))
+    return -(-size.num_tokens // -(-size.num_tokens // most))
+
+
+def make_case(size: Size) -> Case:
+    """Return the case of one size, with the products as yardsticks where every row has weight."""
+    inputs = make_inputs(size)
+    rows = inputs[3].nonzero()[:, 0] if size.weightless > 0 else None
+    ways, absent = losses(size, rows)
+    runs: dict[str, Run] = {name: functools.partial(run_once, loss, inputs) for name, loss in ways.items()}
+    num_rows = size.num_tokens if rows is None else len(rows)
+    flops = 6.0 * num_rows * size.width * size.vocabulary
+    yardsticks = {}
+    if size.weightless == 0:
+        yardsticks = {
+            "products": Yardstick(products(inputs, size.num_tokens), flops),
+            "products, chunked": Yardstick(products(inputs, chunk_rows(size)), flops),
+        }
+    sizes = size._asdict() | {"rows": num_rows}
+    wanted = functools.partial(reference, inputs)
+    return Case(
+        "linear_cross_entropy", sizes, runs, wanted, MAX_ERROR[size.dtype], flops,
+        yardsticks=yardsticks, absent=absent, notes=NOTES,
+    )  # fmt: skip
+
+
+def prepare(name: str, size: Size, forward_only: bool) -> Callable[[], object]:
     """Return a run of one implementation; it has run at a tiny size."""
-    run_once(LOSSES[name], make_inputs(64, width, 512, dtype, 0.0))
-    inputs = make_inputs(num_tokens, width, vocabulary, dtype, 0.0)
-    return lambda: run_once(LOSSES[name], inputs)
+    loss = losses(size, None)[0][name]
+    if not name.startswith("torch.compile"):
+        run_once(loss, make_inputs(size._replace(num_tokens=64, vocabulary=512)))
+    inputs = make_inputs(size)
+    return functools.partial(loss, *inputs) if forward_only else functools.partial(run_once, loss, inputs)
 
 
-def measure_memory(num_tokens: int, width: int, vocabulary: int, dtype: str) -> list[dict[str, Any]]:
-    """Measure what each loss adds; torch's at fewer tokens, and the row says so, where memory is short."""
-    rows = []
-    gradient_bytes = DTYPES[dtype].itemsize * width * vocabulary
-    for name in ("ours", "torch"):
-        tokens = num_tokens
-        if name == "torch" and not torch.cuda.is_available() and available_bytes() < UNFUSED_BYTES:
-            tokens = min(num_tokens, 2048)
-        peak = peak_memory_bytes(prepare, name, tokens, width, vocabulary, dtype)
-        added = (peak - gradient_bytes - DTYPES[dtype].itemsize * width * tokens) / GIB
-        sizes = {"num_tokens": tokens, "width": width, "vocabulary": vocabulary, "dtype": dtype}
-        rows.append({"case": "linear_cross_entropy_memory", "sizes": sizes, "implementation": name, "added_gib": added})
-        print(f"memory {sizes} {name}: {added:.3f} GiB beyond inputs and gradients", flush=True)
+def measure_memory(size: Size) -> list[dict[str, Any]]:
+    """Measure what each loss adds."""
+    rows: list[dict[str, Any]] = []
+    is_cuda = torch.cuda.is_available()
+    for name in losses(size, None)[0]:
+        dhidden, dweight = (n * size.width * DTYPES[size.dtype].itemsize for n in (size.num_tokens, size.vocabulary))
+        added = (peak_memory_bytes(prepare, name, size, False) - dhidden - dweight) / GIB
+        row = {"case": "linear_cross_entropy, memory", "sizes": size._asdict(), "implementation": name}
+        rows.append(row | {"added_gib": added, "note": NOTES.get(name)})
+        print(f"memory {size} {name}: {added:.3f} GiB beyond inputs and gradients", flush=True)
+        if name == "ours" and is_cuda:
+            peak = peak_memory_bytes(prepare, name, size, True)
+            rows[-1]["forward_gib"] = (peak - dhidden - 4 * size.width * size.vocabulary) / GIB
+            print(f"    {rows[-1]['forward_gib']:.3f} GiB in the forward beyond its gradients, dW in fp32", flush=True)
     return rows
 
 
-def measure_time(num_tokens: int, width: int, vocabulary: int, dtype: str, seconds: float) -> list[Measurement]:
-    """Time all losses at each share of rows without weight."""
-    rows: list[Measurement] = []
-    sizes: dict[str, int | float | str] = {
-        "num_tokens": num_tokens,
-        "width": width,
-        "vocabulary": vocabulary,
-        "dtype": dtype,
-    }
-    for weightless in (0.0, 0.3, 0.6, 0.9):
-        inputs = make_inputs(num_tokens, width, vocabulary, dtype, weightless)
-
-        def reference(inputs: tuple[Tensor, ...] = inputs) -> tuple[Tensor, ...]:
-            exact = [tensor.detach().double() for tensor in inputs[:2]]
-            leaves = tuple(tensor.requires_grad_() for tensor in exact)
-            return run_once(
-                lambda *args: weighted_linear_cross_entropy_reference(*args).loss_sum, (*leaves, *inputs[2:])
-            )
-
-        case = Case(
-            "linear_cross_entropy",
-            sizes | {"weightless": weightless},
-            {name: lambda loss=loss, inputs=inputs: run_once(loss, inputs) for name, loss in LOSSES.items()},  # type: ignore[misc]
-            reference,
-            MAX_ERROR[dtype],
-            flops=6.0 * num_tokens * width * vocabulary,
-        )
-        rows += measure(case, seconds=seconds)
-    return rows
+def sizes_of(device: str, tiny: bool) -> Iterator[Size]:
+    """Yield the sizes to time, most telling first."""
+    if tiny:
+        shape = TINY["tiny"]
+        first = Size("tiny", 48, shape.hidden, shape.vocabulary, "float32")
+        yield from (first, first._replace(weightless=0.6), first._replace(weights="one"))
+        return
+    if device == "cpu":
+        for dtype in DTYPES:
+            first = Size("R1-7B, narrow", 128, 64, MODELS["R1-7B"].vocabulary, dtype)
+            yield from (first._replace(weightless=weightless) for weightless in WEIGHTLESS)
+        return
+    shape = MODELS["R1-7B"]
+    first = Size("R1-7B", HEADLINE_TOKENS, shape.hidden, shape.vocabulary, "bfloat16")
+    yield first
+    yield first._replace(weights="one")
+    for weightless in WEIGHTLESS[1:]:
+        yield first._replace(weightless=weightless)
+    for tokens in TOKENS:
+        yield first._replace(num_tokens=tokens)
+    for name, shape in list(MODELS.items())[1:]:
+        yield Size(name, HEADLINE_TOKENS, shape.hidden, shape.vocabulary, "bfloat16")
 
 
-def main() -> None:
-    """Measure memory, then time, and write linear_cross_entropy.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--tokens", type=int, default=8192, help="N of the memory measurement")
-    parser.add_argument("--time-tokens", type=int, default=512, help="N of the timing")
-    parser.add_argument("--width", type=int, default=64, help="H")
-    parser.add_argument("--vocabulary", type=int, default=152_064, help="V")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of timing a case")
-    options = parser.parse_args()
-    rows: list[Any] = []
-    for dtype in DTYPES:
-        rows += measure_memory(options.tokens, options.width, options.vocabulary, dtype)
-        rows += measure_time(options.time_tokens, options.width, options.vocabulary, dtype, options.seconds)
-    write_json(options.out, "linear_cross_entropy", rows)
+def plans(device: str, tiny: bool) -> list[Plan]:
+    """Return all cases; memory follows the first size of each dtype."""
+    made: list[Plan] = []
+    seen = set()
+    for size in sizes_of(device, tiny):
+        label = f"{size.model} N={size.num_tokens} {size.dtype} weights={size.weights} weightless={size.weightless}"
+        made.append(Plan(label, functools.partial(make_case, size)))
+        if size.dtype not in seen:
+            seen.add(size.dtype)
+            large = size if tiny or device == "cuda" else size._replace(num_tokens=CPU_MEMORY_TOKENS)
+            made.append(Plan(f"memory N={large.num_tokens} {size.dtype}", functools.partial(measure_memory, large)))
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_plans("linear_cross_entropy", __doc__, plans, seconds=5.0 if torch.cuda.is_available() else 1.0))

@@ -1,9 +1,10 @@
 """How full the packs of a whole run are, and how evenly its predicted work falls on the ranks.
 
-    python benchmarks/bench_packing.py [--rows FILE --tokenizer FOLDER] [--out results.json]
+    python benchmarks/bench_packing.py [--rows FILE --tokenizer FOLDER] --out benchmarks/results/cpu
 
 Without files the lengths are drawn like those of AltTrain-1K: 900 short refusals, 100 worked problems, one of 3,000
 tokens. Nothing here needs a device: the figures are counts, and `seconds` is the planner's own time on one core.
+There is no second implementation to compare, so of the harness only the record is used: environment, and one row.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import statistics
 import time
 from pathlib import Path
 from typing import Any
+
+from harness import write_json
 
 from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ScheduleConfig
 from alttrain.engine.packing import Plan, WorkModel, pack_step
@@ -69,7 +72,7 @@ def measure(lengths: list[int], batch: BatchConfig, epochs: int, world_size: int
 
 
 def main() -> None:
-    """Print the figures as JSON, and write them where asked."""
+    """Print the figures, and write them to packing.json with where they were taken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", help="JSONL file of rows; without it, synthetic lengths")
     parser.add_argument("--tokenizer", help="tokenizer folder, with --rows")
@@ -77,7 +80,7 @@ def main() -> None:
     parser.add_argument("--pack-tokens", type=int, default=8192)
     parser.add_argument("--world-size", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument("--out", type=Path, required=True, help="folder of packing.json")
     args = parser.parse_args()
     if bool(args.rows) != bool(args.tokenizer):
         parser.error("--rows and --tokenizer go together")
@@ -91,10 +94,8 @@ def main() -> None:
         "flags": {"tokens": args.tokens, "pack_tokens": args.pack_tokens, "world_size": args.world_size},
         **measure(lengths, batch, args.epochs, args.world_size),
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
+    print(json.dumps(result, indent=1))
+    write_json(args.out, "packing", [result])
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ Bytes are those of the definition (kernels/rms_norm.py): what any implementation
 """
 
 import functools
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from harness import Case, Sizes, run_cases
+from harness import Case, Plan, Run, Sizes, run_plans
+from rivals import compiled, load, probe
+from shapes import models_and_tokens
 from torch import Tensor
 
 from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference
@@ -18,8 +21,6 @@ from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference
 EPS = 1e-6
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}
-# Width and rows a token: heads of Qwen3-8B (q and k), and the widths of R1-Distill 1.5B, 7B, 8B and 14B.
-SHAPES = {"heads": (128, 40), "1.5B": (1536, 1), "7B": (3584, 1), "8B": (4096, 1), "14B": (5120, 1)}
 Norm = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -31,17 +32,10 @@ def transformers_own(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tenso
     return weight * wide.to(h.dtype), h
 
 
-def implementations() -> dict[str, Norm]:
-    """Return every implementation that runs here."""
-    ways: dict[str, Norm] = {"ours": functools.partial(add_rms_norm, eps=EPS), "torch": transformers_own}
-    if torch.cuda.is_available():
-        ways["torch.compile"] = torch.compile(transformers_own)
-        try:
-            from liger_kernel.ops.fused_add_rms_norm import LigerFusedAddRMSNormFunction as Liger
-        except ImportError:
-            return ways
-        ways["liger"] = lambda x, residual, weight: Liger.apply(x, residual, weight, EPS)
-    return ways
+def liger() -> Norm:
+    """Liger's."""
+    function = load("liger_kernel.ops.fused_add_rms_norm").LigerFusedAddRMSNormFunction
+    return lambda x, residual, weight: function.apply(x, residual, weight, EPS)
 
 
 def run_once(norm: Norm, leaves: list[Tensor], upstream: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -50,10 +44,8 @@ def run_once(norm: Norm, leaves: list[Tensor], upstream: tuple[Tensor, Tensor]) 
     return (*(x.detach() for x in outputs), *torch.autograd.grad(outputs, leaves, upstream))
 
 
-def make_case(shape: str, num_tokens: int, dtype: str, device: str) -> Case:
-    """Return the case of one width, number of tokens and dtype."""
-    width, rows_a_token = SHAPES[shape]
-    num_rows = num_tokens * rows_a_token
+def make_case(shape: str, num_rows: int, width: int, dtype: str, device: str) -> Case:
+    """Return the case of one number of rows, width and dtype."""
     generator = torch.Generator(device).manual_seed(0)
     rows = [torch.randn(num_rows, width, device=device, generator=generator).to(DTYPES[dtype]) for _ in range(4)]
     weight = torch.randn(width, device=device, generator=generator).to(DTYPES[dtype])
@@ -65,21 +57,34 @@ def make_case(shape: str, num_tokens: int, dtype: str, device: str) -> Case:
         norm: Any = functools.partial(add_rms_norm_reference, eps=EPS)
         return run_once(norm, exact, (upstream[0].double(), upstream[1].double()))
 
+    makers: dict[str, Callable[[], Norm]] = {
+        "ours": lambda: functools.partial(add_rms_norm, eps=EPS),
+        "torch": lambda: transformers_own,
+        "torch.compile": lambda: compiled(transformers_own),
+        "liger": liger,
+    }
+    norms, absent = probe(makers)
+    runs: dict[str, Run] = {name: functools.partial(run_once, norm, leaves, upstream) for name, norm in norms.items()}
     # Forward reads x and the residual and writes h and y; backward reads h, dy and dh and writes dx.
     num_bytes = 8 * num_rows * width * weight.element_size()
-    sizes: Sizes = {"shape": shape, "rows": num_rows, "width": width, "dtype": dtype, "bytes": num_bytes}
-    ways = {name: functools.partial(run_once, way, leaves, upstream) for name, way in implementations().items()}
-    return Case("add_rms_norm", sizes, ways, reference, MAX_ERROR[dtype])
+    sizes: Sizes = {"shape": shape, "rows": num_rows, "width": width, "dtype": dtype}
+    return Case("add_rms_norm", sizes, runs, reference, MAX_ERROR[dtype], num_bytes=num_bytes, absent=absent)
 
 
-def cases() -> Iterator[Case]:
-    """Yield every case of this machine's device, smallest first."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    for num_tokens in (2048, 8192, 32768) if device == "cuda" else (1024,):
-        for dtype in DTYPES:
-            for shape in SHAPES:
-                yield make_case(shape, num_tokens, dtype, device)
+def plans(device: str, tiny: bool) -> list[Plan]:
+    """Return every width, and the q and k heads of Qwen3-8B, which are rows of their own."""
+    sizes = [
+        (name, tokens, shape.hidden) for name, shape, tokens in models_and_tokens(device, tiny=tiny, cpu_tokens=1024)
+    ]
+    if not tiny:
+        sizes.insert(1, ("heads", sizes[0][1] * 40, 128))
+    dtypes = ["bfloat16"] if device == "cuda" else list(DTYPES)
+    return [
+        Plan(f"{name} rows={rows} {dtype}", functools.partial(make_case, name, rows, width, dtype, device))
+        for name, rows, width in sizes
+        for dtype in dtypes
+    ]
 
 
 if __name__ == "__main__":
-    run_cases("rms_norm", __doc__, cases())
+    sys.exit(run_plans("rms_norm", __doc__, plans, seconds=1.0))

@@ -1,35 +1,34 @@
-"""Time of labels, weights and sums of one step: the vectorised path beside one document after another.
+"""Labels, weights and sums of one step: ours beside one document after another, as a plain collator goes.
 
-    python benchmarks/bench_span_weights.py [--device cuda] [--out results.json]
+    python benchmarks/bench_span_weights.py --out benchmarks/results/cpu
 
-Both are checked against the definition first. The loop does what a plain collator does, with tensors of one document.
+All are checked against the definition first. On CUDA `torch` is our PyTorch path; on CPU that is what `ours` is.
 """
 
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
+import functools
+import sys
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import torch
+from harness import Case, Run, Sizes, run_cases
 from torch import Tensor
 
 from alttrain.kernels.span_weights import SpanWeights, span_weights, span_weights_reference
 
 NUM_ROLES = 10
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def make_inputs(num_tokens: int, mean_length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a step of documents of about `mean_length` tokens, on the CPU."""
+def make_inputs(num_tokens: int, mean_length: int, device: str) -> Inputs:
+    """Return a step of documents of about `mean_length` tokens, with the AltTrain recipes' table."""
     generator = torch.Generator().manual_seed(0)
     cuts = torch.randperm(num_tokens - 1, generator=generator)[: num_tokens // mean_length - 1] + 1
     cu_seqlens = torch.cat([torch.tensor([0]), cuts.sort().values, torch.tensor([num_tokens])]).int()
     input_ids = torch.randint(152064, (num_tokens,), generator=generator)
     span_ids = torch.randint(NUM_ROLES, (num_tokens,), generator=generator, dtype=torch.uint8)
     table = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-    return input_ids, span_ids, cu_seqlens, table
+    return input_ids.to(device), span_ids.to(device), cu_seqlens.to(device), table.to(device)
 
 
 def document_loop(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor) -> SpanWeights:
@@ -49,48 +48,29 @@ def document_loop(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table
     return SpanWeights(labels, roles, weights.float(), denominator, sums.sum(), sums, counts)
 
 
-def measure(
-    implementations: dict[str, Callable[[], SpanWeights]], device: torch.device, samples: int
-) -> dict[str, float]:
-    """Return the median milliseconds of each, run in turns."""
-    times: dict[str, list[float]] = {name: [] for name in implementations}
-    for _ in range(samples):
-        for name, run in implementations.items():
-            start = time.perf_counter()
-            run()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: statistics.median(values[samples // 10 :]) for name, values in times.items()}
+def make_case(num_tokens: int, mean_length: int, device: str) -> Case:
+    """Return the case of one number of tokens and mean length of a document, weighted per example."""
+    inputs = make_inputs(num_tokens, mean_length, device)
+    ways: dict[str, Run] = {
+        "ours": functools.partial(span_weights, *inputs, per="example"),
+        "document loop": functools.partial(document_loop, *inputs),
+    }
+    if device == "cuda":
+        ways["torch"] = functools.partial(span_weights, *inputs, per="example", backend="torch")
+    # Any implementation reads 9 bytes a token and writes 13.
+    sizes: Sizes = {"tokens": num_tokens, "documents": inputs[2].numel() - 1, "bytes": 22 * num_tokens}
+    reference = functools.partial(span_weights_reference, *inputs, per="example")
+    notes = {"document loop": "reads the bounds of the documents on the host, for which it waits"}
+    return Case("span_weights", sizes, ways, reference, max_error=1e-7, notes=notes)
 
 
-def main() -> None:
-    """Check, measure, print the figures as JSON, and write them where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--samples", type=int, default=50)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    device = torch.device(args.device)
-    torch.set_num_threads(1)  # as torchrun does; a second thread on a busy core would wait at every operation's barrier
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, 1 thread"
-    result = {"device": name, "torch": torch.__version__, "unit": "ms, median", "cases": []}
+def cases() -> Iterator[Case]:
+    """Yield every case of this machine's device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     for num_tokens, mean_length in ((8192, 170), (65536, 170), (65536, 2048)):
-        inputs = [tensor.to(device) for tensor in make_inputs(num_tokens, mean_length)]
-        implementations = {
-            "vectorised": lambda inputs=inputs: span_weights(*inputs, per="example"),
-            "document_loop": lambda inputs=inputs: document_loop(*inputs),
-        }
-        for run in implementations.values():
-            for ours, theirs in zip(run(), span_weights_reference(*inputs, per="example"), strict=True):
-                torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0.0)
-        times = measure(implementations, device, args.samples)
-        result["cases"].append({"tokens": num_tokens, "mean_length": mean_length, **times})
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
+        yield make_case(num_tokens, mean_length, device)
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)  # as torchrun does; a second thread on a busy core would wait at every operation's barrier
+    sys.exit(run_cases("span_weights", __doc__, cases(), seconds=1.0))

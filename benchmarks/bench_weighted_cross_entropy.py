@@ -7,15 +7,16 @@ logits were, which moves 2 * N * V elements at least. `function` is a loss and i
 moves 3 * N * V at least. Liger has no weights by token: it runs with all weights 1, and so do the others beside it.
 """
 
-import argparse
-import importlib.util
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
-from harness import GIB, Case, measure, peak_memory_bytes, write_json
+from harness import Case, Plan, Run, run_plans
+from peak_memory import GIB, peak_memory_bytes
+from rivals import Absent, compiled, load, probe
+from shapes import MODELS, TINY, WEIGHTLESS
 from torch import Tensor
 
 from alttrain.kernels.weighted_cross_entropy import (
@@ -26,19 +27,32 @@ from alttrain.kernels.weighted_cross_entropy import (
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}
-VOCABULARIES = {"Qwen2.5": 152_064, "Qwen3": 151_936, "Llama 3": 128_256}
+GPU_TOKENS, CPU_TOKENS = 4096, 64  # of one chunk
+REFERENCE_ROWS = 512
 Inputs = tuple[Tensor, Tensor, Tensor]
+InPlace = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def make_inputs(num_tokens: int, vocabulary: int, dtype: str, weightless: float) -> Inputs:
-    """Return logits, labels and weights, of which a share are 0; all are 1 where the share is negative."""
+class Size(NamedTuple):
+    """One case's sizes; weights are drawn from [1, 2), or all 1; `weightless` is the share of rows with weight 0."""
+
+    model: str
+    num_tokens: int
+    vocabulary: int
+    dtype: str
+    weights: str = "drawn"
+    weightless: float = 0.0
+
+
+def make_inputs(size: Size) -> Inputs:
+    """Return logits, labels and weights."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator(device).manual_seed(0)
-    logits = 2 * torch.randn(num_tokens, vocabulary, generator=generator, device=device)
-    labels = torch.randint(vocabulary, (num_tokens,), generator=generator, device=device)
-    weights = 1 + torch.rand(num_tokens, generator=generator, device=device)
-    weights[torch.rand(num_tokens, generator=generator, device=device) < weightless] = 0
-    return logits.to(DTYPES[dtype]), labels, torch.ones_like(weights) if weightless < 0 else weights
+    logits = 2 * torch.randn(size.num_tokens, size.vocabulary, generator=generator, device=device)
+    labels = torch.randint(size.vocabulary, (size.num_tokens,), generator=generator, device=device)
+    weights = 1 + torch.rand(size.num_tokens, generator=generator, device=device)
+    weights[torch.rand(size.num_tokens, generator=generator, device=device) < size.weightless] = 0
+    return logits.to(DTYPES[size.dtype]), labels, torch.ones_like(weights) if size.weights == "one" else weights
 
 
 def ours_in_place(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,12 +61,18 @@ def ours_in_place(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tens
     return (losses.nll * weights).sum(), logits
 
 
-def liger_in_place(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def liger_in_place(size: Size) -> InPlace:
     """Liger's, all weights 1."""
-    ops = importlib.import_module("liger_kernel.ops.cross_entropy")
+    if size.weights != "one":
+        raise Absent("has no weights by token: measured where all are 1")
+    forward = load("liger_kernel.ops.cross_entropy").cross_entropy_forward
     options = (None, -100, 0.0, 0.0, "sum", None, False)
-    loss, *_, gradient = ops.cross_entropy_forward(logits.requires_grad_(), labels, *options)
-    return loss, gradient.detach()
+
+    def run(logits: Tensor, labels: Tensor, _weights: Tensor) -> tuple[Tensor, Tensor]:
+        loss, *_, gradient = forward(logits.requires_grad_(), labels, *options)
+        return loss, gradient.detach()
+
+    return run
 
 
 def ours(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -73,12 +93,16 @@ def differentiate(loss: Callable[..., Tensor], inputs: Inputs) -> tuple[Tensor, 
 
 
 def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Return loss and gradient in fp64."""
-    exact = (inputs[0].double(), *inputs[1:])
-    return differentiate(lambda *tensors: weighted_cross_entropy_reference(*tensors)[0], exact)
+    """Return loss and gradient in fp64, some rows at a time."""
+    parts = zip(*(torch.split(tensor, REFERENCE_ROWS) for tensor in inputs), strict=True)
+    made = [
+        differentiate(lambda *tensors: weighted_cross_entropy_reference(*tensors)[0], (logits.double(), *others))
+        for logits, *others in parts
+    ]
+    return torch.stack([loss for loss, _ in made]).sum(), torch.cat([gradient for _, gradient in made])
 
 
-def in_place(run: Callable[..., tuple[Tensor, Tensor]], inputs: Inputs) -> Callable[[], tuple[Tensor, Tensor]]:
+def in_place(run: InPlace, inputs: Inputs) -> Run:
     """Return a run that finds the logits fresh only once: afterwards it works on its own gradient, at the same cost."""
     slab, first = inputs[0].clone(), [True]
 
@@ -91,71 +115,82 @@ def in_place(run: Callable[..., tuple[Tensor, Tensor]], inputs: Inputs) -> Calla
     return call
 
 
-def measure_case(kind: str, num_tokens: int, vocabulary: int, dtype: str, weightless: float, seconds: float) -> Any:
-    """Time one size; rows carry the rate at which the bytes that must move were moved."""
-    inputs = make_inputs(num_tokens, vocabulary, dtype, weightless)
-    runs: dict[str, Callable[[], tuple[Tensor, Tensor]]]
+def make_case(kind: str, size: Size) -> Case:
+    """Return the case of one kind and size."""
+    inputs = make_inputs(size)
+    makers: dict[str, Callable[[], Run]]
     if kind == "gradient":
-        runs = {"ours": in_place(ours_in_place, inputs)}
-        if weightless < 0 and torch.cuda.is_available() and _has_liger():
-            runs["liger"] = in_place(liger_in_place, inputs)
+        makers = {
+            "ours": lambda: in_place(ours_in_place, inputs),
+            "liger": lambda: in_place(liger_in_place(size), inputs),
+        }
     else:
-        runs = {"ours": lambda: differentiate(ours, inputs), "torch": lambda: differentiate(theirs, inputs)}
-        if torch.cuda.is_available():
-            compiled = torch.compile(theirs, dynamic=False)
-            runs["torch.compile"] = lambda: differentiate(compiled, inputs)
-    sizes: dict[str, int | float | str] = {"num_tokens": num_tokens, "vocabulary": vocabulary, "dtype": dtype}
-    sizes["weightless"] = weightless
-    case = Case(f"weighted_cross_entropy, {kind}", sizes, runs, lambda: reference(inputs), MAX_ERROR[dtype])
+        makers = {
+            "ours": lambda: functools.partial(differentiate, ours, inputs),
+            "torch": lambda: functools.partial(differentiate, theirs, inputs),
+            "torch.compile": lambda: functools.partial(differentiate, compiled(theirs), inputs),
+        }
+    runs, absent = probe(makers)
     read = int((inputs[2] != 0).sum())  # rows; every row is written
-    passes = read + num_tokens if kind == "gradient" else 2 * read + num_tokens
-    num_bytes = passes * vocabulary * DTYPES[dtype].itemsize
-    rows = [asdict(row) for row in measure(case, seconds=seconds)]
-    for row in rows:
-        row |= {"bytes_moved": num_bytes, "gb_per_second": num_bytes / row["median_ms"] / 1e6}
-        print(f"    {row['implementation']}: {row['gb_per_second']:.1f} GB/s")
+    passes = read + size.num_tokens if kind == "gradient" else 2 * read + size.num_tokens
+    return Case(
+        f"weighted_cross_entropy, {kind}",
+        size._asdict(),
+        runs,
+        lambda: reference(inputs),
+        MAX_ERROR[size.dtype],
+        num_bytes=passes * size.vocabulary * DTYPES[size.dtype].itemsize,
+        absent=absent,
+        notes={"liger": "all weights 1", "torch": "fp32 logits, as transformers makes them"},
+    )
+
+
+def prepare(name: str, size: Size) -> Callable[[], object]:
+    """Return a run of one differentiable loss; it has run at a tiny size."""
+    loss = {"ours": ours, "torch": theirs}[name]
+    differentiate(loss, make_inputs(size._replace(num_tokens=8, vocabulary=64)))
+    return functools.partial(differentiate, loss, make_inputs(size))
+
+
+def measure_memory(size: Size) -> list[dict[str, Any]]:
+    """Measure what each differentiable loss adds."""
+    rows = []
+    gradient = size.num_tokens * size.vocabulary * DTYPES[size.dtype].itemsize
+    for name in ("ours", "torch"):
+        added = (peak_memory_bytes(prepare, name, size) - gradient) / GIB
+        print(f"memory {size} {name}: {added:.3f} GiB beyond logits and gradient", flush=True)
+        row = {"case": "weighted_cross_entropy, memory", "sizes": size._asdict(), "implementation": name}
+        rows.append(row | {"added_gib": added})
     return rows
 
 
-def _has_liger() -> bool:
-    found = importlib.util.find_spec("liger_kernel") is not None
-    if not found:
-        print("liger_kernel is not here: its row is left out")
-    return found
+def sizes_of(device: str, tiny: bool) -> Iterator[tuple[str, Size]]:
+    """Yield kinds and sizes, most telling first."""
+    tokens = 48 if tiny else GPU_TOKENS if device == "cuda" else CPU_TOKENS
+    model, vocabulary = ("tiny", TINY["tiny"].vocabulary) if tiny else ("R1-7B", MODELS["R1-7B"].vocabulary)
+    for dtype in ("float32",) if tiny else ("bfloat16",) if device == "cuda" else DTYPES:
+        size = Size(model, tokens, vocabulary, dtype)
+        yield "gradient", size
+        yield "gradient", size._replace(weights="one")
+        for weightless in WEIGHTLESS[1:]:
+            yield "gradient", size._replace(weightless=weightless)
+        yield "function", size
+        yield "memory", size
+    if device == "cuda" and not tiny:
+        for name in ("R1-8B", "Qwen3-8B"):
+            yield "gradient", Size(name, GPU_TOKENS, MODELS[name].vocabulary, "bfloat16", "one")
 
 
-def prepare(name: str, num_tokens: int, vocabulary: int, dtype: str) -> Callable[[], object]:
-    """Return a run of one differentiable loss; it has run at a tiny size."""
-    loss = {"ours": ours, "torch": theirs}[name]
-    differentiate(loss, make_inputs(8, 64, dtype, 0.0))
-    inputs = make_inputs(num_tokens, vocabulary, dtype, 0.0)
-    return lambda: differentiate(loss, inputs)
-
-
-def main() -> None:
-    """Measure memory, then time, and write weighted_cross_entropy.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--tokens", type=int, default=4096 if torch.cuda.is_available() else 64, help="N, a chunk's")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of timing a case")
-    parser.add_argument("--models", nargs="+", choices=VOCABULARIES, default=["Qwen2.5"], help="whose vocabularies")
-    options = parser.parse_args()
-    rows: list[Any] = []
-    for dtype in DTYPES:
-        for model in options.models:
-            vocabulary = VOCABULARIES[model]
-            for weightless in (-1.0, 0.0, 0.3, 0.6, 0.9):
-                rows += measure_case("gradient", options.tokens, vocabulary, dtype, weightless, options.seconds)
-            rows += measure_case("function", options.tokens, vocabulary, dtype, 0.0, options.seconds)
-            for name in ("ours", "torch"):
-                sizes = {"num_tokens": options.tokens, "vocabulary": vocabulary, "dtype": dtype}
-                gradient = options.tokens * vocabulary * DTYPES[dtype].itemsize
-                added = (peak_memory_bytes(prepare, name, *sizes.values()) - gradient) / GIB
-                print(f"memory {sizes} {name}: {added:.3f} GiB beyond logits and gradient", flush=True)
-                row = {"case": "weighted_cross_entropy, memory", "sizes": sizes, "implementation": name}
-                rows.append(row | {"added_gib": added})
-    write_json(options.out, "weighted_cross_entropy", rows)
+def plans(device: str, tiny: bool) -> list[Plan]:
+    """Return all cases."""
+    return [
+        Plan(
+            f"{kind} {size.model} N={size.num_tokens} {size.dtype} weights={size.weights} weightless={size.weightless}",
+            functools.partial(measure_memory, size) if kind == "memory" else functools.partial(make_case, kind, size),
+        )
+        for kind, size in sizes_of(device, tiny)
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_plans("weighted_cross_entropy", __doc__, plans, seconds=2.0))

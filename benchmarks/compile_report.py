@@ -136,6 +136,15 @@ def adamw(module: Any) -> Iterator[Entry]:
         yield Entry("_adamw_kernel", variant, arguments, {"num_warps": module.NUM_WARPS, "enable_fp_fusion": False})
 
 
+def span_weights(module: Any) -> Iterator[Entry]:
+    """The table of the engine's ten roles, with each denominator."""
+    arguments: dict[str, Any] = {"x_ptr": "*i64:16", "role_ptr": "*u8:16", "bounds_ptr": "*i32:16"}
+    arguments |= {"table_ptr": "*fp32:16", "label_ptr": "*i64:16", "label_role_ptr": "*u8:16", "w_ptr": "*fp32:16"}
+    arguments |= {"sums_ptr": "*fp64:16", "counter_ptr": "*i32:16", "P": 10, "ROLES": 16, "TOKENS": module.TILE // 16}
+    for per in ("weight", "token", "example"):
+        yield Entry("_span_weights_kernel", f"per {per}", arguments | {"PER": per}, {"num_warps": module.WARPS})
+
+
 def liger_cross_entropy(module: Any) -> Iterator[Entry]:
     """Liger's row kernel as its fused linear cross-entropy launches it: in place, summed, no class weights."""
     names = ("weight_ptr", "z_loss_ptr", "token_accuracy_ptr", "predicted_tokens_ptr", "softcap")
@@ -167,6 +176,7 @@ TABLE: dict[str, Callable[[Any], Iterator[Entry]]] = {
     "alttrain.kernels.swiglu": swiglu,
     "alttrain.kernels.rope": rope,
     "alttrain.kernels.adamw": adamw,
+    "alttrain.kernels.span_weights": span_weights,
     "liger_kernel.ops.cross_entropy": liger_cross_entropy,
 }
 

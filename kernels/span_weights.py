@@ -200,6 +200,7 @@ def span_weights(
 
 
 def _span_weights(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor, per: Per) -> SpanWeights:
+    """Allocate and launch; S is at least 1."""
     num_roles, device = table.numel(), input_ids.device
     labels = torch.empty(input_ids.shape, dtype=torch.int64, device=device)
     label_span_ids = torch.empty(input_ids.shape, dtype=torch.uint8, device=device)

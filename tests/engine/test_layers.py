@@ -152,5 +152,7 @@ def test_a_proven_gpu_has_its_proof(gpu: str | None) -> None:
     for folder in [PROVEN_GPUS[gpu]] if gpu else []:
         proof = json.loads((ROOT / "benchmarks" / "results" / folder / "tests.json").read_text())
         assert proof["environment"]["gpu"] == gpu
+        assert not proof["dry_run"]
+        assert proof["cut"] == []
         assert proof["tests"]
         assert all(test["outcome"] != "failed" for test in proof["tests"])

@@ -93,7 +93,6 @@ STEPS = {
     "documents of one token": lengths(1, 1, 1, 1),
     "around a tile": lengths(TILE_TOKENS - 1, TILE_TOKENS, 1, TILE_TOKENS + 1, TILE_TOKENS + 2),
     "several tiles": lengths(3 * TILE_TOKENS + 7, 2),
-    "a thousand documents": lengths(*(1 + i % 7 for i in range(1000))),
     "all weights zero": lengths(5, 1, 30, table=[0.0] * ROLES),
     "some documents without weight": lengths(2, 1, 3, 2, 2, 4, table=[0.0, 0.0, 0.0, 1.5]),
     "tiny beside huge": lengths(40, 1, 2, 300, table=[1e-20, 3e7, 0.1, 0.0]),
@@ -107,7 +106,15 @@ STEPS = {
 @pytest.mark.parametrize("per", ALL_PER)
 @pytest.mark.parametrize("name", STEPS)
 def test_both_paths_agree_to_the_bit(name: str, per: Per, device: torch.device) -> None:
-    inputs = STEPS[name]
+    assert_paths_agree(STEPS[name], per, device)
+
+
+@pytest.mark.slow
+def test_a_thousand_documents(device: torch.device) -> None:
+    assert_paths_agree(lengths(*(1 + i % 7 for i in range(1000))), "example", device)
+
+
+def assert_paths_agree(inputs: Inputs, per: Per, device: torch.device) -> None:
     kernel = on_cpu(span_weights(*on(device, inputs), per=per, backend="triton"))
     vectorised = span_weights(*inputs, per=per, backend="torch")
     for field, ours, theirs in zip(SpanWeights._fields, kernel, vectorised, strict=True):
@@ -119,10 +126,9 @@ def test_both_paths_agree_to_the_bit(name: str, per: Per, device: torch.device) 
 @pytest.mark.parametrize("backend", PATHS)
 @pytest.mark.parametrize("per", ALL_PER)
 def test_bitwise_repeatable(per: Per, backend: Backend, device: torch.device) -> None:
-    inputs = on(device, lengths(*(1 + 37 * i % 90 for i in range(60)), table=[0.3, 1e-20, 0.1, 3e7]))
-    first, *others = (span_weights(*inputs, per=per, backend=backend) for _ in range(4))
-    for other in others:
-        assert all(torch.equal(ours, again) for ours, again in zip(first, other, strict=True))
+    inputs = on(device, lengths(*(1 + 37 * i % 90 for i in range(20)), table=[0.3, 1e-20, 0.1, 3e7]))
+    first, second = (span_weights(*inputs, per=per, backend=backend) for _ in range(2))
+    assert all(torch.equal(ours, again) for ours, again in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("backend", PATHS)

@@ -1,0 +1,49 @@
+"""The models whose shapes are measured: R1-Distill as it is published, and Qwen3."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Model:
+    """Widths of one model."""
+
+    hidden: int  # H
+    inner: int  # I, of the MLP
+    heads: int
+    kv_heads: int
+    vocabulary: int  # V
+    layers: int
+    head_width: int = 128
+
+
+# Most telling first: the 7B is the size that a claim names.
+R1_DISTILL = {
+    "R1-7B": Model(3584, 18_944, 28, 4, 152_064, 28),
+    "R1-1.5B": Model(1536, 8960, 12, 2, 151_936, 28),
+    "R1-8B": Model(4096, 14_336, 32, 8, 128_256, 32),
+    "R1-14B": Model(5120, 13_824, 40, 8, 152_064, 48),
+    "R1-32B": Model(5120, 27_648, 40, 8, 152_064, 64),
+}
+QWEN3 = {
+    "Qwen3-8B": Model(4096, 12_288, 32, 8, 151_936, 36),
+    "Qwen3-4B": Model(2560, 9728, 32, 8, 151_936, 36),
+    "Qwen3-14B": Model(5120, 17_408, 40, 8, 151_936, 40),
+    "Qwen3-32B": Model(5120, 25_600, 64, 8, 151_936, 64),
+}
+MODELS = R1_DISTILL | QWEN3
+# What a dry run takes instead: it shows that everything runs, and measures nothing.
+TINY = {"tiny": Model(64, 160, 4, 2, 512, 2, 16)}
+
+HEADLINE_TOKENS = 8192
+TOKENS = (1024, 4096, 16_384, 32_768)  # beside the headline's
+WEIGHTLESS = (0.0, 0.3, 0.6, 0.9)  # share of rows with weight 0
+
+
+def models_and_tokens(device: str, *, tiny: bool, cpu_tokens: int) -> list[tuple[str, Model, int]]:
+    """Return name, shape and number of tokens of each case, most telling first."""
+    if tiny:
+        return [(name, model, 48) for name, model in TINY.items()]
+    if device == "cpu":
+        return [(name, model, cpu_tokens) for name, model in R1_DISTILL.items()]
+    at_headline = [(name, model, HEADLINE_TOKENS) for name, model in MODELS.items()]
+    return at_headline[:1] + [("R1-7B", MODELS["R1-7B"], tokens) for tokens in TOKENS] + at_headline[1:]
