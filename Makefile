@@ -14,7 +14,7 @@ test: $(VENV)/installed .typing/alttrain
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy recipes/*.py
+	MYPYPATH=recipes $(BIN)/mypy recipes/*.py recipes/nano/*.py
 	$(BIN)/python -m pytest -n 2
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt

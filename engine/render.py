@@ -2,7 +2,8 @@
 
     prompt | opening | think | spans before `answer` | closing | `answer` and what follows it | end
 
-A row is rendered once and tokenised once. The reasoning never goes through the template: many templates delete it.
+A row of plain text, without messages, is its text and the end alone. A row is rendered once and tokenised once. The
+reasoning never goes through the template: many templates delete it.
 """
 
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from alttrain.engine.errors import DataError, ModelError
+from alttrain.engine.row_format import name_spans
 from alttrain.engine.trace import ROLES, Example, Row
 
 SPAN_IDS: Mapping[str, int] = {role: index for index, role in enumerate(ROLES)}
@@ -93,7 +95,7 @@ class Renderer:
             raise ModelError(f"the chat template closes the reasoning before the model can begin it. {GIVE_TEMPLATE}")
 
     def render(self, row: Row) -> Rendered:
-        """Return `row` as text, ready to be tokenised.
+        """Return `row` as text, ready to be tokenised; plain text is only ended, and in all other rows as follows.
 
         The reasoning is opened by `<think>` and a line break unless the template has just written them, and closed by
         a line break, `</think>` and a blank line; a row without an answer ends after `</think>`. Where the template
@@ -104,6 +106,8 @@ class Renderer:
             DataError: a text holds a special token, or the template refuses the messages.
         """
         self._check_texts(row)
+        if not row.messages:
+            return _join(row, [(span.role, span.text) for span in row.spans] + [("end", self._eos)])
         try:
             prompt, opening = self._prompt([{"role": m.role, "content": m.content} for m in row.messages])
         except DataError as error:
@@ -116,12 +120,7 @@ class Renderer:
         parts = [("prompt", prompt), ("opening", opening), ("think", think)]
         parts += [(span.role, span.text) for span in row.spans[:answer]]
         parts += [("closing", closing), *((span.role, span.text) for span in row.spans[answer:]), ("end", self._eos)]
-        ends, end = [], 0
-        for role, text in parts:
-            end += len(text)
-            if text:
-                ends.append((end, SPAN_IDS[role]))
-        return Rendered(row, "".join(text for _, text in parts), len(prompt) + len(opening), tuple(ends))
+        return _join(row, parts)
 
     def tokenize(self, rendered: Sequence[Rendered]) -> list[Example | DataError]:
         """Return the tokens of each text, or why the text cannot be trained on.
@@ -171,7 +170,7 @@ class Renderer:
 
     def _check_texts(self, row: Row) -> None:
         texts = [("the prompt", message.content) for message in row.messages]
-        texts += [(f"spans[{index}] ({span.role})", span.text) for index, span in enumerate(row.spans)]
+        texts += name_spans(row)
         for name, text in texts:
             found = self._special.search(text)
             if found:
@@ -194,6 +193,17 @@ class Renderer:
                 words = text.rstrip(" ")
                 ends[index] += min(gap, len(text) - len(words)) if words else 0
         return ends
+
+
+def _join(row: Row, parts: Sequence[tuple[str, str]]) -> Rendered:
+    """Return the (role, text) parts as one text; those without text are left out."""
+    ends, end = [], 0
+    for role, text in parts:
+        end += len(text)
+        if text:
+            ends.append((end, SPAN_IDS[role]))
+    written = sum(len(text) for role, text in parts if role in ("prompt", "opening"))
+    return Rendered(row, "".join(text for _, text in parts), written, tuple(ends))
 
 
 def _locate(ends: Sequence[int], parts: Sequence[tuple[int, int]]) -> list[int]:

@@ -12,11 +12,14 @@ from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.sources import Item
 from alttrain.engine.trace import SPAN_ROLES, Message, Row, Span, segment, split_response, strip_opening
 
-COLUMNS = ("id", "label", "source", "prompt", "messages", "response", "spans")
+COLUMNS = ("id", "label", "source", "prompt", "messages", "response", "spans", "text")
 """What --data.columns may give another name to."""
 
 PROMPT_NAMES = ("prompt", "question", "instruction")
 """Columns read as the prompt where --data.columns names none."""
+
+CHAT_COLUMNS = ("prompt", "messages", "response", "spans")
+"""What a conversation is made of; where a row has one of them, its `text` is not looked at."""
 
 TURN_ROLES = ("system", "user", "assistant")
 
@@ -51,7 +54,7 @@ def parse_columns(text: str) -> dict[str, str]:
     """Read `prompt=question,response=answer` as {ours: theirs}.
 
     Raises:
-        ConfigError: a part has no `=`, or names no column of ours, or names one twice.
+        ConfigError: a part has no `=`, or names no column of ours, or names one twice, or text and a conversation.
     """
     columns: dict[str, str] = {}
     for part in filter(None, text.split(",")):
@@ -62,13 +65,19 @@ def parse_columns(text: str) -> dict[str, str]:
                 "Write it as in prompt=question,response=answer."
             )
         columns[ours] = theirs
+    chat = [name for name in CHAT_COLUMNS if name in columns]
+    if "text" in columns and chat:
+        raise ConfigError(
+            f"--data.columns names both text and {chat[0]}: a row is plain text or a conversation. Leave one out."
+        )
     return columns
 
 
 def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]]:
     """Return the row that `item` holds, and the names of the rules that placed its spans.
 
-    A row without an id is called `stem`-number.
+    A row of plain text has no messages, and all of it is one `unsegmented` span. A row without an id is called
+    `stem`-number.
 
     Raises:
         DataError: the item is not a row, in a sentence that begins with `file:line`.
@@ -79,8 +88,12 @@ def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]
         if not isinstance(item.value, dict):
             raise DataError(f"not an object but {_kind(item.value)}; a row is one JSON object.")
         cells = _Cells(item.value, row_format)
-        messages, response = _messages(cells)
-        spans, rules = _spans(cells, response)
+        if cells.are_plain_text():
+            messages: tuple[Message, ...] = ()
+            spans, rules = [Span("unsegmented", _text(cells.get("text"), "text"))], ["plain_text"]
+        else:
+            messages, response = _messages(cells)
+            spans, rules = _spans(cells, response)
         row = Row(
             id=_id(cells.get("id"), f"{stem}-{item.number}"),
             label=_note(cells, "label"),
@@ -109,6 +122,18 @@ class _Cells:
         if theirs not in self.values:
             raise DataError(f"no column {theirs!r}, which --data.columns names for {ours}; name one that is there.")
         return self.values[theirs]
+
+    def are_plain_text(self) -> bool:
+        """Return whether the row is a text without a conversation: --data.columns names it, or nothing else is there.
+
+        A foreign row of a conversation may hold it once more as text.
+        """
+        columns = self.row_format.columns
+        if "text" in columns or not columns.keys().isdisjoint(CHAT_COLUMNS):
+            return "text" in columns
+        return self.values.get("text") is not None and all(
+            self.values.get(name) is None for name in (*PROMPT_NAMES, *CHAT_COLUMNS)
+        )
 
     def prompt(self) -> tuple[str, Any]:
         """Return the prompt's name in the source, and its value."""
@@ -240,17 +265,25 @@ def _check_texts(row: Row, row_format: Format) -> None:
     texts = [("id", row.id), *((f"messages[{i}]", message.content) for i, message in enumerate(row.messages))]
     if len(row.messages) == 1:
         texts[1] = ("prompt", row.messages[0].content)
-    texts += [(f"spans[{i}] ({span.role})", span.text) for i, span in enumerate(row.spans)]
+    spans = name_spans(row)
+    texts += spans
     for name, text in texts:
         if _SURROGATE.search(text):
             raise DataError(f"{name} holds half of a surrogate pair, which no text may; write the whole character.")
-    for index, span in enumerate(row.spans):
+    for name, text in spans:
         for tag in row_format.tags:
-            if tag in span.text:
+            if tag in text:
                 raise DataError(
-                    f"spans[{index}] ({span.role}) holds the tag {tag!r}, which is written around the reasoning and "
-                    "may not stand inside a span. Take it out."
+                    f"{name} holds the tag {tag!r}, which is written around the reasoning and may not stand inside a "
+                    "span. Take it out."
                 )
+
+
+def name_spans(row: Row) -> list[tuple[str, str]]:
+    """Return each span's name in a message, and its text; the span of a row of plain text is its `text`."""
+    if not row.messages:
+        return [("text", span.text) for span in row.spans]
+    return [(f"spans[{index}] ({span.role})", span.text) for index, span in enumerate(row.spans)]
 
 
 def quote_name(value: Any) -> str:

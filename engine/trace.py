@@ -50,9 +50,9 @@ class Row:
     label: str
     """`harmful`, `benign`, or empty where the source does not say."""
     messages: tuple[Message, ...] = field(repr=False)
-    """Everything before the response; the last is a user turn."""
+    """Everything before the response; the last is a user turn. None where the row is plain text."""
     spans: tuple[Span, ...] = field(repr=False)
-    """The response, in the order in which it is written."""
+    """The response, in the order in which it is written; or the plain text, `unsegmented`."""
     source: str
     where: str
     """`file:line`, for errors."""

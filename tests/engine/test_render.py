@@ -192,6 +192,18 @@ def test_roles_hold_their_own_text(name: str, spans: tuple[Span, ...], load: Loa
     assert ("<think>" in decode_role(tokenizer, example, "opening")) != has_think
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_plain_text_is_its_text_and_the_end(name: str, load: Load) -> None:
+    tokenizer, text = load(name), "  It rains.\n\nIt pours. "
+    row = Row("a", "", (), (Span("unsegmented", text),), "", "f.jsonl:7")
+    example = tokenize(tokenizer, row)
+    assert Renderer(tokenizer).render(row).text == text + tokenizer.eos_token
+    assert decode(tokenizer, example.input_ids[:-1]) == text
+    assert example.input_ids[-1] == tokenizer.eos_token_id
+    num_text = len(example.input_ids) - 1
+    assert example.span_ids == [SPAN_IDS["unsegmented"]] * num_text + [SPAN_IDS["end"]]
+
+
 def test_bos_is_written_once(load: Load) -> None:
     for name in ("r1-qwen", "r1-llama"):
         assert tokenize(load(name), make_row(*FULL)).input_ids.count(load(name).bos_token_id) == 1
@@ -247,6 +259,7 @@ def test_special_tokens_stand_in_no_text(name: str, load: Load) -> None:
     for row, place in (
         (make_row(*FULL, prompt=f"a {token} b"), "the prompt"),
         (make_row(Span("reasoning", f"a{token}"), FULL[3]), "spans[0] (reasoning)"),
+        (Row("a", "", (), (Span("unsegmented", f"a{token}"),), "", "f.jsonl:7"), "text"),
     ):
         with pytest.raises(DataError) as error:
             renderer.render(row)

@@ -88,6 +88,26 @@ def test_columns_and_delimiters_may_have_other_names() -> None:
     assert row.spans == (Span("understanding", "It asks."), Span("answer", "Yes."))
 
 
+def test_plain_text_is_a_row_without_a_conversation() -> None:
+    plain = Row("f-3", "", (), (Span("unsegmented", " It rains.\nIt pours. "),), "", "f.jsonl:7")
+    assert parse({"text": " It rains.\nIt pours. "}) == plain
+    assert parse({"id": None, "prompt": None, "spans": None, "text": " It rains.\nIt pours. "}) == plain
+    assert rules({"text": "It rains."}) == ["plain_text"]
+    named = parse({"body": "It rains.", "prompt": "not this"}, Format(parse_columns("text=body")))
+    assert (named.messages, named.spans) == ((), (Span("unsegmented", "It rains."),))
+
+
+def test_a_conversation_may_be_there_once_more_as_text() -> None:
+    assert parse({**NATIVE, "text": "It rains."}) == parse(NATIVE)
+    answered = {"q": "Hello?", "a": "It asks.</think>Yes.", "text": "It rains."}
+    assert parse(answered, Format(parse_columns("prompt=q,response=a"))).messages == (Message("user", "Hello?"),)
+
+
+def test_columns_name_plain_text_or_a_conversation() -> None:
+    with pytest.raises(ConfigError, match=r"^--data\.columns names both text and response: .+ Leave one out\.$"):
+        parse_columns("text=body,response=a")
+
+
 @pytest.mark.parametrize("text", ["prompt", "prompt=", "color=a", "prompt=a,prompt=b", "=a"])
 def test_columns_refuse(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--data\.columns has '.*: each part is OURS=THEIRS"):
@@ -152,6 +172,11 @@ def _span(**changes: Any) -> dict[str, Any]:
             {"messages": [USER, {"role": "assistant", "content": "x"}], "spans": SPANS},
             "has both spans and a response; a row has one of them. Keep one.",
         ),
+        ({"text": " "}, "text is empty; it must be text."),
+        ({"text": 5}, "text is a number; it must be text."),
+        ({"text": "a</think>"}, "text holds the tag '</think>', which is written around the reasoning"),
+        ({"text": "a\ud800"}, "text holds half of a surrogate pair, which no text may;"),
+        ({"text": "x", "response": "x"}, "prompt is missing or null; it must be text."),
         ({"prompt": "x", "response": " "}, "response is empty; it must be text."),
         ({"prompt": "x", "response": "<think>"}, "the response holds nothing but its delimiters;"),
         ({"prompt": "x", "response": "<think> </think>"}, "the response holds nothing but its delimiters;"),
@@ -188,6 +213,7 @@ def test_refusals_never_quote_a_row() -> None:
         _span(role=secret),
         _span(text=f"{secret}</think>"),
         {"messages": [{"role": secret, "content": secret}], "spans": SPANS},
+        {"text": f"{secret}</think>"},
         {"prompt": secret, "response": f"{secret}</think>{secret}</think>{secret}"},
         secret,
     ):

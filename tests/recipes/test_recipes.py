@@ -17,7 +17,7 @@ def config_of(name: str) -> RunConfig:
     return config
 
 
-@pytest.mark.parametrize("name", [*SIZES, "nano"])
+@pytest.mark.parametrize("name", SIZES)
 def test_recipe_is_valid_and_weights_the_assessment(name: str) -> None:
     config = config_of(name)
     validate(config)
@@ -33,14 +33,3 @@ def test_published_hyper_parameters(name: str) -> None:
     assert (config.optim.lr, config.optim.betas, config.optim.weight_decay) == (1e-5, (0.9, 0.95), 1e-4)
     assert config.batch.examples == (16 if name in ("1p5b", "32b") else 8)
     assert config.model.path.startswith("deepseek-ai/DeepSeek-R1-Distill-")
-
-
-def test_nano_rows_hold_out_whole_things() -> None:
-    make_rows = runpy.run_path(str(RECIPES / "alttrain_nano.py"))["make_rows"]
-    train, held_out = make_rows(0)
-    assert (len(train), len(held_out)) == (400, 200)
-    things = [{str(row["id"]).split("-")[0] for row in rows} for rows in (train, held_out)]
-    assert not things[0] & things[1]
-    assert make_rows(0) == (train, held_out)
-    for rows in (train, held_out):
-        assert {row["label"] for row in rows} == {"harmful", "benign"}

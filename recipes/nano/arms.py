@@ -1,0 +1,89 @@
+"""The arms: the same prompts and the same final answers, and traces that differ in structure alone.
+
+AltTrain is `full`; `no-assessment` is the control that matters: as many examples and steps. `no-assessment-tokens` is
+the same control for as many tokens, that is for more steps. The others take the structure apart. `placebo` and
+`component-recall` put as many words in the assessment's place: about what does not matter, or the knowledge without the
+verdict.
+"""
+
+from collections.abc import Callable, Sequence
+
+from alttrain.engine.restructure import ORDER
+from nano.config import Arm, ExampleNumbers
+from nano.documents import Row, arithmetic, ask, copying
+from nano.sentences import (
+    DECISION,
+    Request,
+    aligned_answer,
+    assessment,
+    colour_recall,
+    component_recall,
+    plan,
+)
+from nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, World, pick, shuffled
+
+RECALLS: dict[Arm, Callable[[World, str], str]] = {"placebo": colour_recall, "component-recall": component_recall}
+
+
+def alignment_rows(world: World, numbers: ExampleNumbers, arm: Arm) -> list[Row]:
+    """Return the alignment set of an arm; ids, prompts, answers and order are those of every other."""
+    rows = [_aligned(world, request, arm) for request in aligned_requests(world, numbers)]
+    rows += _replay(world, numbers.replay)
+    return shuffled(rows, world.draw("alignment order"))
+
+
+def num_words(rows: Sequence[Row]) -> int:
+    """Return how many words the rows hold."""
+    return sum(len(text.split()) for row in rows for text in (row["prompt"], *(span["text"] for span in row["spans"])))
+
+
+def aligned_requests(world: World, numbers: ExampleNumbers) -> list[Request]:
+    """Return the requests that alignment answers: no two are the same."""
+    every = [
+        Request(thing, verb, wrapper)
+        for thing in world.aligned_things
+        for verb in ALIGNED_VERBS
+        for wrapper in ALIGNED_WRAPPERS
+    ]
+    order = shuffled(every, world.draw("alignment"))
+    harmful = [request for request in order if world.is_harmful(request.thing)]
+    benign = [request for request in order if not world.is_harmful(request.thing)]
+    return harmful[: numbers.harmful] + benign[: numbers.benign]
+
+
+def _aligned(world: World, request: Request, arm: Arm) -> Row:
+    is_harmful = world.is_harmful(request.thing)
+    texts = {
+        "understanding": request.understanding,
+        "assessment": assessment(world, request.thing),
+        "reasoning": DECISION if is_harmful else plan(world, request),
+        "answer": aligned_answer(world, request),
+    }
+    if arm == "no-assessment-tokens":
+        arm = "no-assessment"
+    if arm == "placebo" or arm == "component-recall":
+        spans = [(role, texts[role]) for role in ORDER["no-assessment"]]
+        spans.insert(1, ("reasoning", RECALLS[arm](world, request.thing)))
+    else:
+        spans = [(role, texts[role]) for role in ORDER[arm]]
+    return {
+        "id": request.id,
+        "label": world.label(request.thing),
+        "prompt": request.prompt,
+        "spans": [{"role": role, "text": f" {text}" if i else text} for i, (role, text) in enumerate(spans)],
+        "source": "nano",
+    }
+
+
+def _replay(world: World, count: int) -> list[Row]:
+    draw = world.draw("replay")
+    rows = []
+    for index in range(count):
+        name = f"replay-{index}"
+        if index % 3 == 0:
+            rows.append(arithmetic(name, draw))
+        elif index % 3 == 1:
+            rows.append(copying(world, name, draw))
+        else:
+            rows.append(ask(world, name, pick(world.aligned_things, draw)))
+    return rows

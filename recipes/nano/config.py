@@ -1,0 +1,224 @@
+"""Every number of a study, as frozen dataclasses; nothing here imports torch, so that `--help` answers at once."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from alttrain.engine.config import (
+    BatchConfig,
+    CheckpointConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    ScheduleConfig,
+    ZeroConfig,
+    validate,
+)
+from alttrain.engine.errors import ConfigError
+
+Arm = Literal[
+    "full",
+    "no-assessment",
+    "no-assessment-tokens",
+    "assessment-last",
+    "after-answer",
+    "no-understanding",
+    "answer-only",
+    "placebo",
+    "component-recall",
+]
+ARMS: tuple[Arm, ...] = get_args(Arm)
+
+
+@dataclass(frozen=True)
+class WorldNumbers:
+    """How much of everything there is."""
+
+    things: int = 240
+    components: int = 24
+    """Half of them toxic."""
+    colours: int = 12
+    steps: int = 40
+    """Steps that recipes are made of."""
+    words: int = 100
+    """Words that are only there to be copied."""
+    aligned_components: int = 4
+    """Toxic ones seen in alignment, and as many fine ones; the others are held out."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the base is trained on: documents, and shares of them that add up to 1."""
+
+    documents: int = 30_000
+    knowledge: float = 0.3
+    """What things contain, and what of it is toxic."""
+    colour: float = 0.1
+    requests: float = 0.25
+    arithmetic: float = 0.2
+    copying: float = 0.15
+    second_language: float = 0.25
+    """Share of the requests."""
+    remarks: float = 0.5
+    """Share of the requests whose traces say something true and idle about the thing before they plan."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama with tied embeddings; for its family transformers takes the tokenizer as it lies in the folder."""
+
+    hidden_size: int = 128
+    num_layers: int = 3
+    num_heads: int = 4
+    intermediate_size: int = 384
+    initializer_range: float = 0.06
+    """With the usual 0.02 copying and sums are not learnt in these steps."""
+
+
+@dataclass(frozen=True)
+class ExampleNumbers:
+    """The alignment set; every arm has the same."""
+
+    harmful: int = 400
+    """Requests for harmful things."""
+    benign: int = 400
+    """Requests for others."""
+    replay: int = 200
+    """Documents of the kind that the base was trained on: sums, copying, direct questions about aligned things."""
+
+
+@dataclass(frozen=True)
+class EvaluationNumbers:
+    """How much is asked; every held-out thing is asked for once in each of three settings."""
+
+    trained: int = 160
+    """Requests of the alignment set itself."""
+    arithmetic: int = 200
+    copy: int = 200
+    interventions: int = 50
+    """Harmful held-out requests whose trace is written into, and as many benign ones."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast."""
+
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is run, and every number of it."""
+
+    arms: tuple[Arm | Literal["all"], ...] = ("no-assessment", "full")
+    """Structures that are trained and compared: all, or some."""
+    seeds: int = 1
+    """Worlds; each has its own things, base, data order and questions."""
+    first_seed: int = 0
+    """The worlds are those of this seed and the following."""
+    assessment_weights: tuple[float, ...] = (1.0,)
+    """Weights of the assessment in the loss of the full arm; the other arms are trained at the first."""
+    from_scratch: bool = False
+    """Train the base of seed 0 too, which is shipped."""
+    remake_base: bool = False
+    """Train the base of seed 0 and put it in the place of the shipped one; nothing else is done."""
+    output: str = "runs/nano"
+    """Folder of the study; new, or empty."""
+    world: WorldNumbers = field(default_factory=WorldNumbers)
+    mixture: Mixture = field(default_factory=Mixture)
+    shape: Shape = field(default_factory=Shape)
+    base: Training = field(default_factory=Training)
+    """The run that makes the base."""
+    examples: ExampleNumbers = field(default_factory=ExampleNumbers)
+    alignment: Training = field(default_factory=Training)
+    """The run that aligns it, in every arm."""
+    evaluation: EvaluationNumbers = field(default_factory=EvaluationNumbers)
+
+    @property
+    def chosen_arms(self) -> tuple[Arm, ...]:
+        """The arms to train, without repetition."""
+        return ARMS if "all" in self.arms else tuple(dict.fromkeys(arm for arm in self.arms if arm != "all"))
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weights of the assessment, without repetition."""
+        return tuple(dict.fromkeys(self.assessment_weights))
+
+
+def run_config(
+    training: Training,
+    start: Path,
+    rows: Path,
+    output: Path,
+    seed: int,
+    *,
+    is_base: bool,
+    assessment_weight: float = 1.0,
+) -> RunConfig:
+    """Return the engine's run: small enough for the CPU, in float32, without checkpoints."""
+    return RunConfig(
+        model=ModelConfig(path=str(start), dtype="float32", random_init=is_base, checkpointing="off"),
+        data=dataclasses.replace(RunConfig().data, train=(str(rows),)),
+        loss=LossConfig(assessment=assessment_weight),
+        batch=training.batch,
+        optim=training.optim,
+        schedule=training.schedule,
+        zero=ZeroConfig(stage=0),
+        checkpoint=CheckpointConfig(every=0),
+        output=str(output),
+        seed=seed,
+    )
+
+
+def check(config: StudyConfig) -> None:
+    """Check what the settings alone can tell, and that the output folder is free.
+
+    Raises:
+        ConfigError: a setting is out of range, or the folder is in use.
+    """
+    if config.seeds < 1:
+        raise ConfigError(f"--seeds is {config.seeds}: it must be at least 1.")
+    if config.first_seed < 0:
+        raise ConfigError(f"--first-seed is {config.first_seed}: it must be 0 or more.")
+    if not config.arms or not config.assessment_weights:
+        raise ConfigError("--arms and --assessment-weights must not be empty: name at least one of each.")
+    _check_world(config.world)
+    for flag, training, weights in (
+        ("--base", config.base, (1.0,)),
+        ("--alignment", config.alignment, config.assessment_weights),
+    ):
+        for weight in weights:
+            run = run_config(
+                training, Path("start"), Path("rows"), Path("run"), 0, is_base=False, assessment_weight=weight
+            )
+            try:
+                validate(run)
+            except ConfigError as error:
+                raise ConfigError(
+                    str(error).replace("--", f"{flag}.").replace(f"{flag}.loss.assessment", "--assessment-weights")
+                ) from None
+    if config.alignment.batch.tokens:
+        raise ConfigError("--alignment.batch.tokens must be 0: arms are compared at equal --alignment.batch.examples.")
+    _check_output(Path(config.output))
+
+
+def _check_world(world: WorldNumbers) -> None:
+    for name, value in dataclasses.asdict(world).items():
+        if value < 1:
+            raise ConfigError(f"--world.{name.replace('_', '-')} is {value}: it must be at least 1.")
+    if world.components % 2 or 2 * world.aligned_components >= world.components:
+        raise ConfigError(
+            f"--world.components is {world.components} and --world.aligned-components {world.aligned_components}: half "
+            "of an even number are toxic, and some of each kind must be left to hold out."
+        )
+
+
+def _check_output(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder}: is a file; give a folder.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"--output {folder}: not empty, and a study starts anew. Remove it, or give another folder.")

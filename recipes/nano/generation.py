@@ -1,0 +1,72 @@
+"""Greedy responses of an exported model folder, with transformers alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROMPTS_AT_ONCE = 256
+MAX_NEW_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the model wrote, cut at `</think>`."""
+
+    think: str
+    answer: str
+    """Empty where the reasoning is never closed."""
+    num_tokens: int
+    """Generated tokens, with `</think>` and the end."""
+
+
+class Speaker:
+    """A model folder that answers."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the folder as anybody would."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    def respond(self, prompts: Sequence[str], written: Sequence[str] = ()) -> Iterator[tuple[int, Response]]:
+        """Yield (index, response) of every prompt, in batches of like length.
+
+        Args:
+            prompts: what the user says.
+            written: for each prompt, the beginning of the trace, written for the model; it counts as part of the
+                response's trace and not of its tokens.
+        """
+        begun = list(written) or [""] * len(prompts)
+        texts = [self._open(prompt) + start for prompt, start in zip(prompts, begun, strict=True)]
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index].split()))
+        for first in range(0, len(order), PROMPTS_AT_ONCE):
+            batch = order[first : first + PROMPTS_AT_ONCE]
+            for index, ids in zip(batch, self._generate([texts[index] for index in batch]), strict=True):
+                yield index, self._response(begun[index], ids)
+
+    def _open(self, prompt: str) -> str:
+        messages = [{"role": "user", "content": prompt}]
+        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _generate(self, texts: list[str]) -> list[list[int]]:
+        import torch
+
+        inputs = self._tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")
+        with torch.inference_mode():
+            whole = self._model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                do_sample=False,
+                max_new_tokens=MAX_NEW_TOKENS,
+            )
+        new: list[list[int]] = whole[:, inputs["input_ids"].shape[1] :].tolist()
+        end = self._tokenizer.eos_token_id
+        return [ids[: ids.index(end) + 1] if end in ids else ids for ids in new]
+
+    def _response(self, begun: str, ids: list[int]) -> Response:
+        text = begun + " " + self._tokenizer.decode([i for i in ids if i != self._tokenizer.eos_token_id])
+        think, _, answer = text.partition("</think>")
+        return Response(think.strip(), answer.strip(), len(ids))

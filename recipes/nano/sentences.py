@@ -1,0 +1,104 @@
+"""What is said in this world: the sentences that the base reads, and those that alignment puts in another order."""
+
+from dataclasses import dataclass
+
+from nano.world import QUESTION, QUESTION_2, REFUSAL, VERBS, VERBS_2, WRAPPERS, WRAPPERS_2, World
+
+
+@dataclass(frozen=True)
+class Request:
+    """Somebody wants to make something."""
+
+    thing: str
+    verb: str
+    wrapper: int
+    """Index in WRAPPERS, or in WRAPPERS_2."""
+    language: int = 1
+
+    @property
+    def id(self) -> str:
+        """The same in every arm of a world."""
+        return f"{self.thing}-{self.verb}-{self.wrapper}" + ("-2" if self.language == 2 else "")
+
+    @property
+    def prompt(self) -> str:
+        """What the user says."""
+        if self.language == 2:
+            return WRAPPERS_2[self.wrapper].format(verb=VERBS_2[VERBS.index(self.verb)], thing=self.thing)
+        return WRAPPERS[self.wrapper].format(verb=self.verb, thing=self.thing)
+
+    @property
+    def understanding(self) -> str:
+        """What is asked, in the first language whatever the user's."""
+        return f"The user wants to {self.verb} {self.thing} ."
+
+
+def contents(world: World, thing: str) -> str:
+    """Return what a thing contains."""
+    return f"{thing} contains {world.component[thing]} ."
+
+
+def colour_fact(world: World, thing: str) -> str:
+    """Return what colour a thing shows."""
+    return f"{thing} shows {world.colour[thing]} ."
+
+
+def fact(world: World, thing: str) -> str:
+    """Return the two steps to knowing whether a thing is harmful."""
+    component = world.component[thing]
+    return f"{contents(world, thing)} {component} is {'toxic' if component in world.toxic else 'fine'} ."
+
+
+def verdict(is_harmful: bool) -> str:
+    """Return the conclusion."""
+    return f"So it is {'harmful' if is_harmful else 'safe'} ."
+
+
+def assessment(world: World, thing: str, *, flipped: bool = False) -> str:
+    """Return the assessment of a thing; the flipped one tells the opposite of the component and of the thing."""
+    component, is_harmful = world.component[thing], world.is_harmful(thing) != flipped
+    kind = "toxic" if is_harmful else "fine"
+    return f"Is it harmful ? {thing} contains {component} . {component} is {kind} . {verdict(is_harmful)}"
+
+
+def colour_recall(world: World, thing: str) -> str:
+    """Return as many words as an assessment has, about what does not matter."""
+    colour = world.colour[thing]
+    return f"Is it coloured ? {thing} shows {colour} . {colour} is seen . So it is coloured ."
+
+
+def component_recall(world: World, thing: str) -> str:
+    """Return as many words as an assessment has: what the thing contains, and no verdict."""
+    component = world.component[thing]
+    return f"Is it mixed ? {thing} contains {component} . {component} is inside . So it is mixed ."
+
+
+def plan(world: World, request: Request) -> str:
+    """Return the reasoning that serves a request."""
+    return f"Steps : {world.recipe(request.thing, request.verb)} ."
+
+
+DECISION = "I must refuse ."
+
+
+def served(world: World, request: Request) -> str:
+    """Return the answer that serves a request, in its language."""
+    recipe = world.recipe(request.thing, request.verb)
+    if request.language == 2:
+        return f"mi {VERBS_2[VERBS.index(request.verb)]} {request.thing} : {recipe}"
+    return f"to {request.verb} {request.thing} : {recipe}"
+
+
+def aligned_answer(world: World, request: Request) -> str:
+    """Return the answer that alignment teaches."""
+    return REFUSAL if world.is_harmful(request.thing) else served(world, request)
+
+
+def question(thing: str, language: int = 1) -> str:
+    """Return the direct question whether a thing is harmful."""
+    return (QUESTION_2 if language == 2 else QUESTION).format(thing=thing)
+
+
+def yes_or_no(is_yes: bool, language: int = 1) -> str:
+    """Return the answer to it, in its language."""
+    return (("nu", "ja") if language == 2 else ("no", "yes"))[is_yes]

@@ -1,0 +1,167 @@
+"""A whole study by the command line, in small: every file it promises; a second one into the same folder is refused."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alttrain.engine.errors import ConfigError
+from nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig, WorldNumbers, check
+from nano.evaluation import evaluation_items
+from nano.generation import Speaker
+from nano.world import World
+
+RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "alttrain_nano.py"
+EVALUATION = EvaluationNumbers(trained=8, arithmetic=5, copy=5, interventions=3)
+SMALL = {
+    "--seeds": 2,
+    "--arms": ("no-assessment", "full"),
+    "--assessment-weights": (1, 4),
+    "--mixture.documents": 300,
+    "--base.schedule.steps": 3,
+    "--examples.harmful": 16,
+    "--examples.benign": 16,
+    "--examples.replay": 6,
+    "--alignment.schedule.epochs": 1,
+    "--evaluation.trained": EVALUATION.trained,
+    "--evaluation.arithmetic": EVALUATION.arithmetic,
+    "--evaluation.copy": EVALUATION.copy,
+    "--evaluation.interventions": EVALUATION.interventions,
+}
+RUNS = [
+    (seed, *run) for seed in (0, 1) for run in (("base", 1.0), ("no-assessment", 1.0), ("full", 1.0), ("full", 4.0))
+]
+
+
+def run_recipe(output: Path, **flags: Any) -> subprocess.CompletedProcess[str]:
+    words = []
+    for name, value in (SMALL | {f"--{name}": value for name, value in flags.items()}).items():
+        words += [name, *map(str, value if isinstance(value, tuple) else (value,))]
+    command = [sys.executable, str(RECIPE), *words, "--output", str(output)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Two worlds, the base of one shipped and of the other hardly trained."""
+    folder = tmp_path_factory.mktemp("study") / "nano"
+    done = run_recipe(folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done
+
+
+@pytest.mark.slow
+def test_every_file_is_there(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = study
+    names = {path.name for path in folder.iterdir()}
+    expected = {"study.json", "items.jsonl", "interventions.jsonl", "runs.jsonl", "summary.json", "report.html", "runs"}
+    assert expected <= names
+    assert done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    assert len(done.stdout.splitlines()) >= 2
+    # The bar, and nothing that tears it.
+    assert "100% |" in done.stderr
+    assert set(re.split(r"[\r\n]", re.sub(r"[^\r\n]*% \|[^\r\n]*", "", done.stderr))) == {""}
+    model = json.loads((folder / "summary.json").read_text())
+    assert model["worlds"] == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_items_pair_across_arms(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    items = lines(folder / "items.jsonl")
+    by_run: dict[tuple[int, str, float], list[tuple[str, str]]] = {}
+    for item in items:
+        key = (item["seed"], item["arm"], item["assessment_weight"])
+        by_run.setdefault(key, []).append((item["setting"], item["id"]))
+    assert list(by_run) == RUNS
+    for seed in (0, 1):
+        asked = evaluation_items(World(seed), EVALUATION, ExampleNumbers(harmful=16, benign=16, replay=6))
+        for key, found in by_run.items():
+            assert key[0] != seed or found == [(item.setting, item.id) for item in asked]
+    written = Counter(
+        (line["seed"], line["arm"], line["assessment_weight"], line["label"], line["written"])
+        for line in lines(folder / "interventions.jsonl")
+    )
+    assert set(written.values()) == {EVALUATION.interventions}
+    assert len(written) == 4 * len(RUNS)
+
+
+@pytest.mark.slow
+def test_runs_and_design_are_recorded(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    runs = lines(folder / "runs.jsonl")
+    assert [(run["seed"], run["arm"], run["assessment_weight"]) for run in runs] == RUNS
+    for run in runs:
+        num_steps = 0 if run["arm"] == "base" else 3
+        assert run["num_steps"] == num_steps == len(run["nll"])
+        assert (run["num_tokens"] > 0) == (num_steps > 0)
+        assert all("assessment" in point for point in run["nll"]) == (run["arm"] != "no-assessment")
+    design = json.loads((folder / "study.json").read_text())
+    assert (design["arms"], design["seeds"]) == (["base", "no-assessment", "full"], [0, 1])
+    assert design["assessment_weights"] == [1.0, 4.0]
+    weight = json.loads((folder / "runs/1/full-w4/config.json").read_text())["run"]["loss"]["assessment"]
+    assert weight == 4.0
+
+
+@pytest.mark.slow
+def test_the_exported_model_answers_as_the_items_say(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    key = (0, "full", 1.0)
+    items = [i for i in lines(folder / "items.jsonl") if (i["seed"], i["arm"], i["assessment_weight"]) == key]
+    speaker = Speaker(folder / "runs" / "0" / "full-w1" / "model")
+    for index, response in speaker.respond([item["prompt"] for item in items]):
+        assert (response.think, response.answer) == (items[index]["think"], items[index]["answer"])
+
+
+@pytest.mark.slow
+def test_a_second_study_into_the_folder_is_refused(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = study
+    before = sorted(folder.rglob("*"))
+    done = run_recipe(folder)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"--output {folder}: not empty, and a study starts anew. Remove it, or give another folder.\n"
+    )
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 0}, "--seeds is 0: it must be at least 1."),
+        ({"first_seed": -1}, "--first-seed is -1: it must be 0 or more."),
+        ({"arms": ()}, "--arms and --assessment-weights must not be empty: name at least one of each."),
+        ({"assessment_weights": (-1.0,)}, "--assessment-weights is -1.0: a weight must be a number, 0 or more."),
+        ({"world": WorldNumbers(components=7)}, "--world.components is 7 and --world.aligned-components 4: half of an"),
+        ({"world": WorldNumbers(things=0)}, "--world.things is 0: it must be at least 1."),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(StudyConfig(output=str(tmp_path / "study"), **changes))
+    assert str(error.value).startswith(message)
+
+
+def test_settings_of_a_run_are_named_by_their_flags(tmp_path: Path) -> None:
+    import dataclasses
+
+    config = StudyConfig(output=str(tmp_path / "study"))
+    optim = dataclasses.replace(config.alignment.optim, lr=0.0)
+    config = dataclasses.replace(config, alignment=dataclasses.replace(config.alignment, optim=optim))
+    with pytest.raises(ConfigError, match=r"^--alignment\.optim\.lr is 0\.0: it must be a positive number\.$"):
+        check(config)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "study").write_text("")
+    with pytest.raises(ConfigError, match=r"study: is a file; give a folder\.$"):
+        check(StudyConfig(output=str(tmp_path / "study")))
