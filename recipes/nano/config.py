@@ -203,7 +203,8 @@ def check(config: StudyConfig) -> None:
                 ) from None
     if config.alignment.batch.tokens:
         raise ConfigError("--alignment.batch.tokens must be 0: arms are compared at equal --alignment.batch.examples.")
-    _check_output(Path(config.output))
+    if not config.remake_base:
+        _check_output(Path(config.output))
 
 
 def _check_world(world: WorldNumbers) -> None:
