@@ -24,7 +24,8 @@ has a fixed order: the same inputs give the same bits.
 
 FLOPs    6 R H V in three products.
 Traffic  the slab is written by one product and read by two: 3 R V, and 2 R V in between. h, dh: a few R H. W is read
-         twice a chunk and dW read and written once: 2 + 2 * (4 / 2) H V in bf16, the reason for large chunks.
+         twice a chunk; dW, in fp32, is written by the first chunk and read and written by the others: the reason for
+         large chunks.
 
 Rows outside `rows` cost nothing in any product. A row without label (-100) or with weight 0 adds exactly 0. A row with
 a label and weight 0 counts in `nll_sums`, so that evaluation can measure roles that are not trained. Nothing here
@@ -207,7 +208,9 @@ def _forward(
     run = cross_entropy_gradient_ if needs_hidden or needs_weight else row_losses
     nll = torch.empty(num_rows, dtype=torch.float32, device=hidden.device)
     dhidden = torch.zeros(hidden.shape, dtype=hidden.dtype, device=hidden.device) if needs_hidden else None
-    dweight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
+    # The first chunk's product writes dW, the others add to it.
+    make = torch.empty if num_rows else torch.zeros
+    dweight = make(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
     slab = weight.new_empty(min(way.chunk_rows, num_rows), -(-vocabulary // PAD) * PAD)[:, :vocabulary]
     for first in range(0, num_rows, way.chunk_rows):
         chunk = slice(first, min(first + way.chunk_rows, num_rows))
@@ -218,22 +221,28 @@ def _forward(
         if dhidden is not None:
             dhidden[of_hidden] = logits @ weight
         if dweight is not None:
-            _add_product(dweight, logits, inputs)
+            _add_product(dweight, logits, inputs, is_first=first == 0)
     return nll, dhidden, dweight
 
 
-def _add_product(dweight: Tensor, dlogits: Tensor, inputs: Tensor) -> None:
-    """Add dlogits (C, V) transposed times inputs (C, H) to dweight (V, H), fp32."""
-    if dlogits.dtype == torch.float32:
-        dweight.addmm_(dlogits.t(), inputs)
-        return
-    if dlogits.is_cuda:
-        torch.addmm(dweight, dlogits.t(), inputs, out_dtype=torch.float32, out=dweight)
+def _add_product(dweight: Tensor, dlogits: Tensor, inputs: Tensor, *, is_first: bool) -> None:
+    """Add dlogits (C, V) transposed times inputs (C, H) to dweight (V, H), fp32, or write it there."""
+    # On CUDA the product of two bf16 matrices is summed and stored in fp32.
+    options: dict[str, Any] = {"out_dtype": torch.float32} if dlogits.dtype == torch.bfloat16 else {}
+    if dlogits.dtype == torch.float32 or dlogits.is_cuda:
+        if is_first:
+            torch.mm(dlogits.t(), inputs, out=dweight, **options)
+        else:
+            torch.addmm(dweight, dlogits.t(), inputs, out=dweight, **options)
         return
     step = max(1, PARTIAL_BYTES // (inputs.shape[1] * inputs.element_size()))
     for first in range(0, dweight.shape[0], step):
         part = slice(first, first + step)
-        dweight[part] += dlogits[:, part].t() @ inputs
+        product = dlogits[:, part].t() @ inputs
+        if is_first:
+            dweight[part] = product
+        else:
+            dweight[part] += product
 
 
 def _chunk_rows(num_rows: int, weight: Tensor) -> int:
