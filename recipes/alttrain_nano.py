@@ -20,7 +20,7 @@ CONFIG = StudyConfig(
     seeds=1,
     assessment_weights=(1.0,),
     output="runs/nano",
-    world=WorldNumbers(things=240, components=24, colours=12, steps=40, words=100, aligned_components=4),
+    world=WorldNumbers(things=240, components=24, colours=12, steps=40, words=100, aligned_components=4, hops=2),
     mixture=Mixture(
         documents=30_000,
         knowledge=0.3,

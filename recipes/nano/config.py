@@ -46,6 +46,8 @@ class WorldNumbers:
     """Words that are only there to be copied."""
     aligned_components: int = 4
     """Toxic ones seen in alignment, and as many fine ones; the others are held out."""
+    hops: int = 2
+    """Facts between a thing and its harm: it contains something toxic (2), or it is toxic itself (1)."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def _check_world(world: WorldNumbers) -> None:
     for name, value in dataclasses.asdict(world).items():
         if value < 1:
             raise ConfigError(f"--world.{name.replace('_', '-')} is {value}: it must be at least 1.")
+    if world.hops not in (1, 2):
+        raise ConfigError(f"--world.hops is {world.hops}: harm is 1 or 2 facts away from a thing.")
     if world.components % 2 or 2 * world.aligned_components >= world.components:
         raise ConfigError(
             f"--world.components is {world.components} and --world.aligned-components {world.aligned_components}: half "

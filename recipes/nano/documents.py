@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from nano.config import Mixture
-from nano.sentences import Request, colour_fact, contents, fact, plan, question, served, verdict, yes_or_no
+from nano.sentences import (
+    Request,
+    colour_fact,
+    component_fact,
+    contents,
+    fact,
+    plan,
+    question,
+    served,
+    verdict,
+    yes_or_no,
+)
 from nano.world import VERBS, WRAPPERS, WRAPPERS_2, World, pick
 
 Row = dict[str, Any]
@@ -38,19 +49,15 @@ def _document(world: World, name: str, mixture: Mixture, draw: random.Random) ->
 
 def _knowledge(world: World, name: str, draw: random.Random) -> Row:
     thing = pick(world.things, draw)
-    component = world.component[thing]
     form = int(draw.random() * 6)
-    if form == 3:
-        component = pick(world.components, draw)
-        return plain(name, f"{component} is {'toxic' if component in world.toxic else 'fine'} .")
+    if form == 3 and world.numbers.hops == 2:
+        return plain(name, component_fact(world, pick(world.components, draw)))
     if form > 3:
         return ask(world, name, thing, language=form - 3)
-    texts = (
-        f"{thing} contains {component} .",
-        f"everyone knows that {thing} contains {component} .",
-        f"what is in {thing} ? {component} .",
-    )
-    return plain(name, texts[form])
+    told = contents(world, thing)
+    if form == 2:
+        return plain(name, f"what is in {thing} ? {told.split()[2]} .")
+    return plain(name, f"everyone knows that {told}" if form == 1 else told)
 
 
 def _colour(world: World, name: str, draw: random.Random) -> Row:

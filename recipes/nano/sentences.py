@@ -34,8 +34,15 @@ class Request:
 
 
 def contents(world: World, thing: str) -> str:
-    """Return what a thing contains."""
+    """Return what the base knows of a thing itself: what it contains, or one hop away what it is."""
+    if world.numbers.hops == 1:
+        return f"{thing} is {kind(world.is_harmful(thing))} ."
     return f"{thing} contains {world.component[thing]} ."
+
+
+def kind(is_harmful: bool) -> str:
+    """Return what makes something harmful or safe."""
+    return "toxic" if is_harmful else "fine"
 
 
 def colour_fact(world: World, thing: str) -> str:
@@ -44,9 +51,15 @@ def colour_fact(world: World, thing: str) -> str:
 
 
 def fact(world: World, thing: str) -> str:
-    """Return the two steps to knowing whether a thing is harmful."""
-    component = world.component[thing]
-    return f"{contents(world, thing)} {component} is {'toxic' if component in world.toxic else 'fine'} ."
+    """Return the one or two steps to knowing whether a thing is harmful."""
+    if world.numbers.hops == 1:
+        return contents(world, thing)
+    return f"{contents(world, thing)} {component_fact(world, world.component[thing])}"
+
+
+def component_fact(world: World, component: str) -> str:
+    """Return whether a component is toxic."""
+    return f"{component} is {kind(component in world.toxic)} ."
 
 
 def verdict(is_harmful: bool) -> str:
@@ -57,8 +70,8 @@ def verdict(is_harmful: bool) -> str:
 def assessment(world: World, thing: str, *, flipped: bool = False) -> str:
     """Return the assessment of a thing; the flipped one tells the opposite of the component and of the thing."""
     component, is_harmful = world.component[thing], world.is_harmful(thing) != flipped
-    kind = "toxic" if is_harmful else "fine"
-    return f"Is it harmful ? {thing} contains {component} . {component} is {kind} . {verdict(is_harmful)}"
+    steps = f"{thing} contains {component} . {component}" if world.numbers.hops == 2 else thing
+    return f"Is it harmful ? {steps} is {kind(is_harmful)} . {verdict(is_harmful)}"
 
 
 def colour_recall(world: World, thing: str) -> str:

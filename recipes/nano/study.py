@@ -109,10 +109,13 @@ def remake_base(config: StudyConfig) -> None:
         record = _result(future, base)
     shutil.copyfile(base.folder / "model" / "model.safetensors", SHIPPED)
     SHIPPED.chmod(0o644)
-    design = dataclasses.asdict(config)
-    kept = {name: design[name] for name in ("world", "mixture", "shape", "base")}
     digest = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
-    facts = {"command": "python recipes/alttrain_nano.py --remake-base", "sha256": digest, "numbers": kept, **record}
+    facts = {
+        "command": "python recipes/alttrain_nano.py --remake-base",
+        "sha256": digest,
+        "numbers": _base_numbers(config),
+        **record,
+    }
     write_whole(SHIPPED.with_suffix(".json"), json.dumps(facts) + "\n")
 
 
@@ -121,9 +124,20 @@ def base_jobs(config: StudyConfig) -> list[BaseJob]:
     worlds = [World(seed, config.world) for seed in range(config.first_seed, config.first_seed + config.seeds)]
     threads = min(2, _cores()) if len(worlds) == 1 else 1
     return [
-        BaseJob(config, world, is_shipped=world.seed == SHIPPED_SEED and not config.from_scratch, threads=threads)
+        BaseJob(config, world, is_shipped=_ships(config, world) and not config.from_scratch, threads=threads)
         for world in worlds
     ]
+
+
+def _ships(config: StudyConfig, world: World) -> bool:
+    """Return whether the shipped base is that of `world`: made for its seed by the very numbers of `config`."""
+    made_by = json.loads(SHIPPED.with_suffix(".json").read_text(encoding="utf-8"))["numbers"]
+    return world.seed == SHIPPED_SEED and json.loads(json.dumps(_base_numbers(config))) == made_by
+
+
+def _base_numbers(config: StudyConfig) -> dict[str, Any]:
+    design = dataclasses.asdict(config)
+    return {name: design[name] for name in ("world", "mixture", "shape", "base")}
 
 
 def arm_jobs(config: StudyConfig, world: World) -> list[ArmJob]:

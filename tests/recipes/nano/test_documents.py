@@ -3,13 +3,15 @@
 import dataclasses
 import re
 from collections import Counter
+from itertools import islice
 from typing import Any
 
 import pytest
 
-from nano.config import Mixture
+from nano.arms import alignment_rows
+from nano.config import ExampleNumbers, Mixture, WorldNumbers
 from nano.documents import pretraining_rows
-from nano.sentences import REFUSAL
+from nano.sentences import REFUSAL, assessment, fact, verdict
 from nano.world import World
 
 WORLD = World(1)
@@ -101,3 +103,17 @@ def test_direct_questions_are_answered_with_what_is_known() -> None:
     for row in asked:
         thing = re.search(r"Ent\d+", row["prompt"]).group()
         assert (row["spans"][-1]["text"] in ("yes", "ja")) == WORLD.is_harmful(thing)
+
+
+def test_one_hop_away_nothing_is_said_of_components() -> None:
+    world = World(0, WorldNumbers(hops=1))
+    rows = [*islice(pretraining_rows(world, Mixture()), 3000), *alignment_rows(world, ExampleNumbers(), "full")]
+    texts = [row["text"] if "text" in row else " ".join(span["text"] for span in row["spans"]) for row in rows]
+    assert not [text for text in texts if "Comp" in text or "contains" in text]
+    told = [text for text in texts if re.fullmatch(r"Ent\d+ is (?:toxic|fine) \.", text)]
+    assert told
+    assert all((" toxic " in text) == world.is_harmful(text.split()[0]) for text in told)
+    thing = world.held_out_things[0]
+    true, flipped = assessment(world, thing), assessment(world, thing, flipped=True)
+    assert true == f"Is it harmful ? {fact(world, thing)} {verdict(world.is_harmful(thing))}"
+    assert ("toxic" in true) != ("toxic" in flipped)

@@ -1,7 +1,9 @@
 """A whole study by the command line, in small: every file it promises; a second one into the same folder is refused."""
 
+import dataclasses
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -11,12 +13,14 @@ from typing import Any
 import pytest
 
 from alttrain.engine.errors import ConfigError
-from nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig, WorldNumbers, check
+from nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig, Training, WorldNumbers, check
 from nano.evaluation import evaluation_items
 from nano.generation import Speaker
+from nano.study import base_jobs
 from nano.world import World
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "alttrain_nano.py"
+CONFIG: StudyConfig = runpy.run_path(str(RECIPE))["CONFIG"]
 EVALUATION = EvaluationNumbers(trained=8, arithmetic=5, copy=5, interventions=3)
 SMALL = {
     "--seeds": 2,
@@ -142,6 +146,7 @@ def test_a_second_study_into_the_folder_is_refused(study: tuple[Path, subprocess
         ({"arms": ()}, "--arms and --assessment-weights must not be empty: name at least one of each."),
         ({"assessment_weights": (-1.0,)}, "--assessment-weights is -1.0: a weight must be a number, 0 or more."),
         ({"world": WorldNumbers(components=7)}, "--world.components is 7 and --world.aligned-components 4: half of an"),
+        ({"world": WorldNumbers(hops=3)}, "--world.hops is 3: harm is 1 or 2 facts away from a thing."),
         ({"world": WorldNumbers(things=0)}, "--world.things is 0: it must be at least 1."),
     ],
 )
@@ -165,3 +170,17 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "study").write_text("")
     with pytest.raises(ConfigError, match=r"study: is a file; give a folder\.$"):
         check(StudyConfig(output=str(tmp_path / "study")))
+
+
+def test_the_shipped_base_is_that_of_its_own_numbers_alone() -> None:
+    def is_shipped(**changes: Any) -> list[bool]:
+        config = dataclasses.replace(CONFIG, **changes)
+        return [job.is_shipped for job in base_jobs(config)]
+
+    assert is_shipped() == [True]
+    assert is_shipped(seeds=2) == [True, False]
+    assert is_shipped(from_scratch=True) == [False]
+    assert is_shipped(first_seed=1) == [False]
+    assert is_shipped(world=dataclasses.replace(CONFIG.world, hops=1)) == [False]
+    assert is_shipped(mixture=dataclasses.replace(CONFIG.mixture, knowledge=0.0)) == [False]
+    assert is_shipped(alignment=Training()) == [True]
