@@ -229,7 +229,8 @@ def _span_weights_torch(
     label_span_ids = torch.where(has_label, span_ids.roll(-1), 0)
 
     positions = torch.arange(num_tokens, dtype=torch.int32, device=device)
-    documents = torch.searchsorted(cu_seqlens[1:], positions, right=True)  # (N,) int64, which document each token is in
+    ends = cu_seqlens[1:].contiguous()
+    documents = torch.searchsorted(ends, positions, right=True)  # (N,) int64, which document each token is in
     keys = documents * num_roles + label_span_ids
     counts = torch.zeros(num_documents * num_roles, dtype=torch.int64, device=device)
     counts = counts.index_add_(0, keys, has_label.long()).view(num_documents, num_roles).double()  # (S, P)

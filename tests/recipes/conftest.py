@@ -6,6 +6,7 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,7 +54,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         _pretend(monkeypatch, world_size)
         monkeypatch.setattr(world.World, "barrier", lambda _: None)
-        monkeypatch.setattr(loop, "ZeroEngine", lambda *_: None)
+        engine = SimpleNamespace(kernels=SimpleNamespace(reason="none"))
+        monkeypatch.setattr(loop, "ZeroEngine", lambda *_: engine)
         monkeypatch.setattr(loop, "MetricsLog", lambda *_, **__: _raise(Started()))
         with pytest.raises(Started):
             _run_recipe(monkeypatch, flags, switches)
