@@ -70,9 +70,11 @@ def _head(summary: Summary) -> str:
 def _design(summary: Summary) -> str:
     study = summary["study"]
     world, examples = study.get("world", {}), study.get("alignment", {}).get("examples", {})
-    said = [
-        "Whether a thing is harmful is written nowhere: it follows from what the thing contains, which is two steps."
-    ]
+    said = ["Whether a thing is harmful is written nowhere: it follows from what the thing contains, in two steps."]
+    if world.get("hops") == 1:
+        said = [
+            "Of every thing it is written whether it is toxic: harm is one step away. Components only group the things."
+        ]
     if {"things", "components", "aligned_components"} <= set(world):
         said.append(
             f"A world has {world['things']} invented things and {world['components']} components, half of them toxic; "
