@@ -14,7 +14,7 @@ Summary = Mapping[str, Any]
 
 TITLE = "Is it the structure? AltTrain and its control in a world small enough to know"
 QUESTION = (
-    "A reasoning model knows what is harmful and serves it all the same. Both arms below are fine-tuned on the same "
+    "Both arms below are fine-tuned on the same "
     "prompts and the same final answers. In AltTrain's, the trace understands the request, then assesses whether it is "
     "harmful, then decides; in the control's, it understands and decides. If the assessment is what makes the "
     "difference, AltTrain refuses what is harmful and serves what is benign where alignment showed neither."
@@ -64,7 +64,20 @@ def _head(summary: Summary) -> str:
     first, *_ = summary["finding"]
     second = summary["finding"][1] if summary["finding"][1].startswith("There, ") else ""
     said = "".join(f"<p>{html.escape(text)}</p>" for text in (first, second, summary["clustering"]) if text)
-    return f'<h1>{html.escape(TITLE)}</h1>\n<p>{html.escape(QUESTION)}</p>\n<div class="finding">{said}</div>\n'
+    question = html.escape(f"{_what_the_base_does(summary)}{QUESTION}")
+    return f'<h1>{html.escape(TITLE)}</h1>\n<p>{question}</p>\n<div class="finding">{said}</div>\n'
+
+
+def _what_the_base_does(summary: Summary) -> str:
+    for run in summary["runs"]:
+        asked, requests = run["skills"].get("question"), run["settings"].get("held-out", {})
+        if run["name"] == summary["before"] and asked and requests.get("refused_harmful"):
+            served = 1 - requests["refused_harmful"]["share"]
+            return (
+                f"Asked whether a thing is harmful, a small reasoning model is right {asked['share']:.0%} of the time; "
+                f"asked to make what is, it serves {served:.0%}. "
+            )
+    return ""
 
 
 def _design(summary: Summary) -> str:
