@@ -149,7 +149,7 @@ def build_model(
     if kernels.fuses_layers:
         unfit = fuse(causal_lm, kernels.backend, keeps_products=config.checkpointing == "selective")
         if unfit:
-            kernels = Kernels(kernels.backend, False, f"{kernels.reason} in the loss alone, as {unfit}")
+            kernels = Kernels(kernels.backend, False, f"{kernels.reason}, but not in the layers: {unfit}")
     _set_checkpointing(causal_lm, config.checkpointing)
     return PackedCausalLM(causal_lm.train(), kernels)
 
