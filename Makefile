@@ -14,7 +14,7 @@ test: $(VENV)/installed .typing/alttrain
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=recipes $(BIN)/mypy recipes/*.py recipes/nano/*.py
+	$(BIN)/mypy recipes/*.py
 	$(BIN)/python -m pytest -n 2
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
@@ -25,4 +25,4 @@ $(VENV)/installed: setup.py pyproject.toml constraints.txt
 # mypy cannot follow an editable install; these links show it the import names.
 .typing/alttrain:
 	mkdir -p $@
-	ln -sfn ../../engine ../../kernels $@/
+	ln -sfn ../../engine ../../kernels ../../recipes/nano $@/

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from harness import Case, Plan, Run, Yardstick, run_plans
 from torch import Tensor
 
 from alttrain.kernels.adamw import adamw_reference, adamw_step, join_master, split_master
+from harness.measuring import Case, Run, Yardstick
+from harness.running import Plan, run_plans
 
 RATES: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "weight_decay": 0.1}
 # Name: dtype of the parameters, low bits kept, dtype of the moments. Gradients have the dtype of the parameters.

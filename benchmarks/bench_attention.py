@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable
 
 import torch
-from harness import Case, Plan, Run, run_plans
-from rivals import Absent, need_cuda, probe
-from shapes import MODELS, TINY, Model
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from alttrain.kernels import attention
+from harness.measuring import Case, Run
+from harness.rivals import Absent, need_cuda, probe
+from harness.running import Plan, run_plans
+from harness.shapes import MODELS, TINY, Model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 2e-2}

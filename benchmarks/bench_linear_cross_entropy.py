@@ -14,10 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from harness import Case, Plan, Run, Yardstick, run_plans
-from peak_memory import GIB, peak_memory_bytes
-from rivals import compiled, load, probe
-from shapes import HEADLINE_TOKENS, MODELS, TINY, TOKENS, WEIGHTLESS
 from torch import Tensor
 
 from alttrain.kernels.linear_cross_entropy import (
@@ -25,6 +21,11 @@ from alttrain.kernels.linear_cross_entropy import (
     weighted_linear_cross_entropy,
     weighted_linear_cross_entropy_reference,
 )
+from harness.measuring import Case, Run, Yardstick
+from harness.peak_memory import GIB, peak_memory_bytes
+from harness.rivals import compiled, load, probe
+from harness.running import Plan, run_plans
+from harness.shapes import HEADLINE_TOKENS, MODELS, TINY, TOKENS, WEIGHTLESS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}

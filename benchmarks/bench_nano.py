@@ -12,7 +12,6 @@ import argparse
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -20,21 +19,20 @@ from pathlib import Path
 from typing import Any
 
 os.environ.update(CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
 import torch
-from harness import write_json
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from alttrain.engine import loop
-from alttrain.engine.batch import StepBatch
-from nano.arms import alignment_rows
-from nano.config import BatchConfig, ExampleNumbers, OptimConfig, ScheduleConfig, Shape, Training, run_config
-from nano.folder import write_model_folder
-from nano.jobs import SHIPPED, SHIPPED_SEED, write_rows
-from nano.world import World
+from alttrain.engine.data.batch import StepBatch
+from alttrain.engine.train import loop
+from alttrain.nano.arms import alignment_rows
+from alttrain.nano.config import BatchConfig, ExampleNumbers, OptimConfig, ScheduleConfig, Shape, Training, run_config
+from alttrain.nano.folder import write_model_folder
+from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, write_rows
+from alttrain.nano.world import World
+from harness.record import write_json
 
 WARM_UP_STEPS = 3
 MAX_LOSS_DIFFERENCE = 1e-3

@@ -15,10 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import write_json
-
 from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ScheduleConfig
-from alttrain.engine.packing import Plan, WorkModel, pack_step
+from alttrain.engine.data.packs import Plan, WorkModel, pack_step
+from harness.record import write_json
 
 R1_DISTILL_QWEN_7B = WorkModel.from_shape(3584, 18944, 28, 28, 4, 128, 152064)
 
@@ -35,7 +34,7 @@ def lengths_of_rows(rows: str, tokenizer: str, pack_tokens: int) -> list[int]:
     """Return the tokens of each row of a JSONL file, as the engine reads them."""
     from transformers import AutoTokenizer
 
-    from alttrain.engine.dataset import load_dataset
+    from alttrain.engine.data.dataset import load_dataset
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)
     return [len(e.input_ids) for e in load_dataset([rows], DataConfig(), LossConfig(), loaded, pack_tokens).examples]

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from harness import Case, Plan, Run, Sizes, run_plans
-from rivals import compiled, load, probe
-from shapes import models_and_tokens
 from torch import Tensor
 
 from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference
+from harness.measuring import Case, Run, Sizes
+from harness.rivals import compiled, load, probe
+from harness.running import Plan, run_plans
+from harness.shapes import models_and_tokens
 
 EPS = 1e-6
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from harness import Case, Plan, Run, run_plans
-from rivals import compiled, load, probe
-from shapes import Model, models_and_tokens
 from torch import Tensor
 
 from alttrain.kernels.rope import rope, rope_reference, rotary_tables
+from harness.measuring import Case, Run
+from harness.rivals import compiled, load, probe
+from harness.running import Plan, run_plans
+from harness.shapes import Model, models_and_tokens
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
-from harness import Case, Run, Sizes, run_cases
 from torch import Tensor
 
 from alttrain.kernels.span_weights import SpanWeights, span_weights, span_weights_reference
+from harness.measuring import Case, Run, Sizes
+from harness.running import run_cases
 
 NUM_ROLES = 10
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]

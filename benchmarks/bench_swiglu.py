@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable
 
 import torch
-from harness import Case, Plan, Run, run_plans
-from rivals import compiled, load, probe
-from shapes import models_and_tokens
 from torch import Tensor
 from torch.nn.functional import silu
 
 from alttrain.kernels.swiglu import swiglu, swiglu_reference
+from harness.measuring import Case, Run
+from harness.rivals import compiled, load, probe
+from harness.running import Plan, run_plans
+from harness.shapes import models_and_tokens
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}

@@ -13,10 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from harness import Case, Plan, Run, run_plans
-from peak_memory import GIB, peak_memory_bytes
-from rivals import Absent, compiled, load, probe
-from shapes import MODELS, TINY, WEIGHTLESS
 from torch import Tensor
 
 from alttrain.kernels.weighted_cross_entropy import (
@@ -24,6 +20,11 @@ from alttrain.kernels.weighted_cross_entropy import (
     weighted_cross_entropy,
     weighted_cross_entropy_reference,
 )
+from harness.measuring import Case, Run
+from harness.peak_memory import GIB, peak_memory_bytes
+from harness.rivals import Absent, compiled, load, probe
+from harness.running import Plan, run_plans
+from harness.shapes import MODELS, TINY, WEIGHTLESS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}

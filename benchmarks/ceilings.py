@@ -10,7 +10,9 @@ import argparse
 from pathlib import Path
 
 import torch
-from harness import Case, Yardstick, measure, write_json
+
+from harness.measuring import Case, Yardstick, measure
+from harness.record import write_json
 
 
 def make_case(side: int, num_bytes: int, device: str) -> Case:

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import triton
-from harness import environment
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from harness.record import environment
 
 ARCHITECTURES = (80, 90, 100)
 KERNELS = Path(__file__).resolve().parents[1] / "kernels"

@@ -22,8 +22,9 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
-from claims import check_claims
-from harness import environment
+
+from harness.claims import check_claims
+from harness.record import environment
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -100,7 +101,7 @@ def run_tests(suite: Suite) -> None:
     for name in (name for name in names if not suite.only or name in suite.only):
         outcomes = suite.out / "logs" / f"outcomes_{name}.jsonl"
         suite.variables["OUTCOMES"] = str(outcomes)
-        options = ["-P", "-m", "pytest", "-p", "record_outcomes", "-p", "no:cacheprovider", "--tb=short"]
+        options = ["-P", "-m", "pytest", "-p", "harness.record_outcomes", "-p", "no:cacheprovider", "--tb=short"]
         # A file that hangs leaves half of the time to the others.
         _run(suite, name, [*options, str(folder / f"test_{name}.py")], max(60.0, suite.left() / 2))
         tests = [test for path in sorted((suite.out / "logs").glob("outcomes_*.jsonl")) for test in _outcomes(path)]
@@ -169,8 +170,8 @@ def _variables(folder: Path) -> dict[str, str]:
     paths = [str(HERE)]
     if importlib.util.find_spec("alttrain") is None or importlib.util.find_spec("alttrain.kernels") is None:
         (folder / "alttrain").mkdir()
-        for floor in ("engine", "kernels"):
-            (folder / "alttrain" / floor).symlink_to(ROOT / floor)
+        for place in ("engine", "kernels", "recipes/nano"):
+            (folder / "alttrain" / Path(place).name).symlink_to(ROOT / place)
         paths.append(str(folder))
     return {"PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])}
 

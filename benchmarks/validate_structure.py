@@ -4,8 +4,8 @@
 
 Three kinds of labels, each split into a part that the rules were tuned on and a part that they were not:
 
-sentences   of STAR-1 traces, labelled by one reader (tests/engine/structure_labels.json: ids and labels, no texts), and
-            Chinese sentences written for the test (structure_chinese.json)
+sentences   of STAR-1 traces, labelled by one reader (tests/engine/trace/structure_labels.json: ids and labels, no
+            texts), and Chinese sentences written for the test (structure_chinese.json)
 xstest      450 answers of GPT-4 to XSTest prompts, two people's label each: full refusals against full compliance; the
             partial ones, counted apart, are neither
 rbr         351 answers of OpenAI's rule-based-rewards gold set, which people coded by proposition. `response_type` says
@@ -23,14 +23,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alttrain.engine.statistics import wilson
-from alttrain.engine.structure import LABELS, Rules, Sentence
-from alttrain.engine.trace import split_response
+from alttrain.engine.evaluate.intervals import wilson
+from alttrain.engine.trace.roles import split_response
+from alttrain.engine.trace.structure import LABELS, Rules, Sentence
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
-LABELLED = ROOT / "tests" / "engine" / "structure_labels.json"
-CHINESE = ROOT / "tests" / "engine" / "structure_chinese.json"
+LABELLED = ROOT / "tests" / "engine" / "trace" / "structure_labels.json"
+CHINESE = ROOT / "tests" / "engine" / "trace" / "structure_chinese.json"
 
 Pair = tuple[bool, bool]  # rule, reader
 
@@ -184,7 +184,7 @@ def main() -> None:
     print("\n".join(table(figures)))
     sources = {
         "star1 sentences": "UCSC-VLAA/STAR-1 data/STAR-1.json at b49333598887",
-        "chinese sentences": "our own, tests/engine/structure_chinese.json",
+        "chinese sentences": "our own, tests/engine/trace/structure_chinese.json",
         "xstest": "paul-rottger/exaggerated-safety xstest_v2_completions_gpt4_gpteval.csv at d7bb5bd738c1",
         "rbr": "openai/safety-rbr-code-and-data data/rbr_gold_data/train.jsonl at 7f489fa6b38d",
     }

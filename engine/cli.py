@@ -20,7 +20,7 @@ def main(recipe: RunConfig) -> None:
     config = _read_flags(recipe)
     with exit_on_user_error():
         validate(config)
-        from alttrain.engine.loop import train
+        from alttrain.engine.train.loop import train
 
         train(config)
     sys.stdout.flush()

@@ -47,7 +47,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from alttrain.kernels._launch import Backend, runs_triton
+from alttrain.kernels.backend import Backend, runs_triton
 
 # Eight elements a thread: 16 bytes of a bf16 stream.
 BLOCK = 1024

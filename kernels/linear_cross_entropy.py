@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from alttrain.kernels._launch import Backend
+from alttrain.kernels.backend import Backend
 from alttrain.kernels.weighted_cross_entropy import IGNORE_INDEX, cross_entropy_gradient_, row_losses
 
 # Logits of one chunk: at V = 152,064 and bf16 4,402 rows on CUDA, 1,765 on CPU.

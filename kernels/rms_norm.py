@@ -25,7 +25,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from alttrain.kernels._launch import Backend, runs_triton
+from alttrain.kernels.backend import Backend, runs_triton
 
 # Elements of the tile a program holds: 16 a thread with 4 warps, two 16-byte loads of bf16. Wider rows take more warps.
 TILE = 2048

@@ -26,7 +26,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from alttrain.kernels._launch import Backend, runs_triton
+from alttrain.kernels.backend import Backend, runs_triton
 
 # Elements of one half of a program's tile: 8 a thread with 4 warps, a 16-byte access of bf16.
 TILE = 1024

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, silu
 
-from alttrain.kernels._launch import Backend, runs_triton
+from alttrain.kernels.backend import Backend, runs_triton
 
 # Elements of a program's tile: with 4 warps 8 a thread, one 16-byte access of bf16 to each stream, two of fp32.
 BLOCK = 1024

@@ -41,7 +41,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from alttrain.kernels._launch import Backend, runs_triton
+from alttrain.kernels.backend import Backend, runs_triton
 
 IGNORE_INDEX = -100
 MAX_WARPS = 32

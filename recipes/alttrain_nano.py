@@ -13,7 +13,16 @@ from pathlib import Path
 
 from alttrain.engine.cli import exit_on_user_error
 from alttrain.engine.config import BatchConfig, OptimConfig, ScheduleConfig
-from nano.config import EvaluationNumbers, ExampleNumbers, Mixture, Shape, StudyConfig, Training, WorldNumbers, check
+from alttrain.nano.config import (
+    EvaluationNumbers,
+    ExampleNumbers,
+    Mixture,
+    Shape,
+    StudyConfig,
+    Training,
+    WorldNumbers,
+    check,
+)
 
 CONFIG = StudyConfig(
     arms=("no-assessment", "full"),
@@ -56,7 +65,7 @@ def main() -> None:
     config = tyro.cli(StudyConfig, default=CONFIG, description=__doc__)
     with exit_on_user_error():
         check(config)
-        from nano.study import remake_base, run_study
+        from alttrain.nano.study import remake_base, run_study
 
         if config.remake_base:
             remake_base(config)

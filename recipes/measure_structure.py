@@ -3,7 +3,7 @@
     python recipes/measure_structure.py AFTER.jsonl --before BEFORE.jsonl --output report.json
 
 Rows are read as training reads them: prompt with response, or spans; with a label (harmful, benign) more can be said.
-Texts are never shown. What the sentences are recognised by, and how to extend it: engine/structure_rules.py.
+Texts are never shown. What the sentences are recognised by, and how to extend it: engine/trace/rules.py.
 """
 
 import json
@@ -16,11 +16,9 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from alttrain.engine.cli import exit_on_user_error
+from alttrain.engine.data.rows import read_rows
 from alttrain.engine.errors import ConfigError, DataError
-from alttrain.engine.rows import read_rows
-from alttrain.engine.run_folder import write_whole
-from alttrain.engine.structure import VERDICTS, Rules, TraceStructure, analyse, read_rules
-from alttrain.engine.structure_sets import (
+from alttrain.engine.evaluate.structure_sets import (
     YES_OR_NO,
     Comparison,
     SetStructure,
@@ -29,7 +27,9 @@ from alttrain.engine.structure_sets import (
     measures,
     summarise,
 )
-from alttrain.engine.trace import Row
+from alttrain.engine.run.folder import write_whole
+from alttrain.engine.trace.roles import Row
+from alttrain.engine.trace.structure import VERDICTS, Rules, TraceStructure, analyse, read_rules
 
 
 @dataclass(frozen=True)

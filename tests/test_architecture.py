@@ -9,21 +9,32 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("kernels", "engine", "recipes")  # an arrow may only point down
-LEAVES = ("errors", "config", "trace", "packing", "bins", "restructure", "schedule", "structure", "statistics")
+LEAVES = (
+    "errors",
+    "config",
+    "trace.roles",
+    "data.packs",
+    "data.bins",
+    "restructure.structures",
+    "train.schedule",
+    "trace.structure",
+    "evaluate.intervals",
+)
 DOORS = {
     "triton": {"kernels"},
-    "deepspeed": {"engine/zero.py"},
+    "deepspeed": {"engine/distributed/zero.py"},
     "transformers": {
-        "engine/backbone.py",
-        "engine/model.py",
-        "engine/export.py",
+        "engine/model/backbone.py",
+        "engine/model/packed_lm.py",
+        "engine/run/export.py",
+        "engine/evaluate/sampling.py",
         "recipes/nano",
         "recipes/build_dataset.py",
     },
-    "datasets": {"engine/sources.py"},
-    "matplotlib": {"engine/report.py", "recipes/nano/plots.py"},
-    "scipy": {"engine/statistics.py"},
-    "statsmodels": {"engine/statistics.py"},
+    "datasets": {"engine/data/sources.py"},
+    "matplotlib": {"engine/report/run_report.py", "engine/report/plots.py"},
+    "scipy": {"engine/evaluate/intervals.py"},
+    "statsmodels": {"engine/evaluate/intervals.py"},
     "tyro": {"engine/cli.py", "recipes"},
 }
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
@@ -55,7 +66,7 @@ def test_no_arrow_points_up(path: Path) -> None:
         parts = module.split(".")
         assert parts[0] not in FLOORS, f"{module}: say alttrain.{module}"
         if parts[0] == "alttrain":
-            assert FLOORS.index(parts[1]) <= floor, f"{name(path)} imports {module}"
+            assert FLOORS.index({"nano": "recipes"}.get(parts[1], parts[1])) <= floor, f"{name(path)} imports {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -73,7 +84,9 @@ def test_a_file_says_what_it_is_for_and_fits_in_one_sitting(path: Path) -> None:
     assert len(text.splitlines()) <= 400
 
 
-@pytest.mark.parametrize("kernel", sorted((ROOT / "kernels").glob("[a-z]*.py")), ids=name)
+@pytest.mark.parametrize(
+    "kernel", [k for k in sorted((ROOT / "kernels").glob("*.py")) if k.stem != "backend"], ids=name
+)
 def test_a_kernel_has_its_test_and_its_benchmark(kernel: Path) -> None:
     assert (ROOT / "tests" / "kernels" / f"test_{kernel.name}").is_file()
     assert (ROOT / "benchmarks" / f"bench_{kernel.name}").is_file()

@@ -8,10 +8,10 @@ verdict.
 
 from collections.abc import Callable, Sequence
 
-from alttrain.engine.restructure import ORDER
-from nano.config import Arm, ExampleNumbers
-from nano.documents import Row, arithmetic, ask, copying
-from nano.sentences import (
+from alttrain.engine.restructure.structures import ORDER
+from alttrain.nano.config import Arm, ExampleNumbers
+from alttrain.nano.documents import Row, arithmetic, ask, copying
+from alttrain.nano.sentences import (
     DECISION,
     Request,
     aligned_answer,
@@ -20,7 +20,7 @@ from nano.sentences import (
     component_recall,
     plan,
 )
-from nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, World, pick, shuffled
+from alttrain.nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, World, pick, shuffled
 
 RECALLS: dict[Arm, Callable[[World, str], str]] = {"placebo": colour_recall, "component-recall": component_recall}
 

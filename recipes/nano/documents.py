@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from nano.config import Mixture
-from nano.sentences import (
+from alttrain.nano.config import Mixture
+from alttrain.nano.sentences import (
     Request,
     colour_fact,
     component_fact,
@@ -21,7 +21,7 @@ from nano.sentences import (
     verdict,
     yes_or_no,
 )
-from nano.world import VERBS, WRAPPERS, WRAPPERS_2, World, pick
+from alttrain.nano.world import VERBS, WRAPPERS, WRAPPERS_2, World, pick
 
 Row = dict[str, Any]
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alttrain.engine.structure import Rules, analyse
-from nano.arms import aligned_requests
-from nano.config import EvaluationNumbers, ExampleNumbers
-from nano.documents import arithmetic, copying
-from nano.generation import Response
-from nano.sentences import Request, question, served, yes_or_no
-from nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, STORY, WRAPPERS_2, World, pick
+from alttrain.engine.evaluate.sampling import Response
+from alttrain.engine.trace.structure import Rules, analyse
+from alttrain.nano.arms import aligned_requests
+from alttrain.nano.config import EvaluationNumbers, ExampleNumbers
+from alttrain.nano.documents import arithmetic, copying
+from alttrain.nano.sentences import Request, question, served, yes_or_no
+from alttrain.nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, STORY, WRAPPERS_2, World, pick
 
 REQUESTS = ("held-out", "wrapper", "language", "trained")
 SETTINGS = (*REQUESTS, "question", "arithmetic", "copy")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nano.config import Shape
-from nano.world import World
+from alttrain.nano.config import Shape
+from alttrain.nano.world import World
 
 PAD, UNKNOWN, END, USER, ASSISTANT = "<pad>", "<unk>", "<end>", "<user>", "<assistant>"
 SPECIAL = (PAD, UNKNOWN, END, USER, ASSISTANT, "<think>", "</think>")

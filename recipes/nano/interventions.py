@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
-from alttrain.engine.structure import Rules, analyse
-from nano.evaluation import Item
-from nano.generation import Speaker
-from nano.sentences import assessment
-from nano.world import World
+from alttrain.engine.evaluate.sampling import Speaker
+from alttrain.engine.trace.structure import Rules, analyse
+from alttrain.nano.evaluation import Item
+from alttrain.nano.sentences import assessment
+from alttrain.nano.world import World
 
 
 def intervene(

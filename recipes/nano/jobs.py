@@ -17,16 +17,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from alttrain.engine.run_folder import append_line, read_lines, write_whole
-from nano.arms import alignment_rows, num_words
-from nano.config import Arm, StudyConfig, Training, run_config
-from nano.documents import pretraining_rows
-from nano.evaluation import Item, evaluation_items, judge
-from nano.folder import write_model_folder
-from nano.generation import Speaker
-from nano.interventions import intervene
-from nano.rules import RULES
-from nano.world import World
+from alttrain.engine.evaluate.sampling import Speaker
+from alttrain.engine.run.folder import append_line, read_lines, write_whole
+from alttrain.nano.arms import alignment_rows, num_words
+from alttrain.nano.config import Arm, StudyConfig, Training, run_config
+from alttrain.nano.documents import pretraining_rows
+from alttrain.nano.evaluation import Item, evaluation_items, judge
+from alttrain.nano.folder import write_model_folder
+from alttrain.nano.interventions import intervene
+from alttrain.nano.rules import RULES
+from alttrain.nano.world import World
 
 # Tokens of a row that are no words of it: user, assistant, the two tags of the reasoning, the end.
 NUM_MARKS = 5
@@ -123,8 +123,8 @@ def run(job: Job) -> dict[str, Any]:
 
 def _run_base(job: BaseJob) -> dict[str, Any]:
     """Make the base, so that the run folder holds `model/`."""
-    from alttrain.engine.loop import train
-    from alttrain.engine.weights import SafetensorsWeights
+    from alttrain.engine.model.weights import SafetensorsWeights
+    from alttrain.engine.train.loop import train
 
     started = time.perf_counter()
     start, model = job.folder.with_name("base-start"), job.folder / "model"
@@ -148,7 +148,7 @@ def _run_base(job: BaseJob) -> dict[str, Any]:
 
 def _run_arm(job: ArmJob) -> dict[str, Any]:
     """Align, ask and intervene; what was said is left in the run folder."""
-    from alttrain.engine.loop import train
+    from alttrain.engine.train.loop import train
 
     started = time.perf_counter()
     model = job.folder.with_name("base") / "model"

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nano.jobs import ANSWERED, Job
+from alttrain.nano.jobs import ANSWERED, Job
 
 # How long a step takes beside an answer.
 STEP, ANSWER = 8, 1

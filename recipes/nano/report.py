@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alttrain.engine.run_folder import write_whole
-from nano import page, sections
-from nano.sections import SHOWN, named
+from alttrain.engine.report import page
+from alttrain.engine.run.folder import write_whole
+from alttrain.nano import sections
+from alttrain.nano.sections import SHOWN, named
 
 Summary = Mapping[str, Any]
 

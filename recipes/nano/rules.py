@@ -1,6 +1,6 @@
 """What the sentences of this world do, for the structure metric: its language is small, and its rules are complete."""
 
-from alttrain.engine.structure import Rule, Rules
+from alttrain.engine.trace.structure import Rule, Rules
 
 RULES = Rules(
     sentences=(

@@ -4,8 +4,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nano import page, plots
-from nano.findings import SKILL
+from alttrain.engine.report import page, plots
+from alttrain.nano.findings import SKILL
 
 Summary = Mapping[str, Any]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nano.world import QUESTION, QUESTION_2, REFUSAL, VERBS, VERBS_2, WRAPPERS, WRAPPERS_2, World
+from alttrain.nano.world import QUESTION, QUESTION_2, REFUSAL, VERBS, VERBS_2, WRAPPERS, WRAPPERS_2, World
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.errors import AlttrainError
-from alttrain.engine.run_folder import write_whole
-from nano.config import StudyConfig
-from nano.jobs import SHIPPED, SHIPPED_SEED, ArmJob, BaseJob, Job, run
-from nano.progress import Progress
-from nano.world import World
+from alttrain.engine.run.folder import write_whole
+from alttrain.nano.config import StudyConfig
+from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, ArmJob, BaseJob, Job, run
+from alttrain.nano.progress import Progress
+from alttrain.nano.world import World
 
 # Imported once, by the process that all others are forked from.
-PRELOADED = ("torch", "torch._dynamo", "transformers", "deepspeed", "alttrain.engine.loop")
+PRELOADED = ("torch", "torch._dynamo", "transformers", "deepspeed", "alttrain.engine.train.loop")
 
 
 def run_study(config: StudyConfig) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def _result(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
 
 def conclude(folder: Path) -> dict[str, Any]:
     """Write summary.json and report.html from the other files of a study, and return the summary."""
-    from nano.report import write_report
-    from nano.summary import summarise
+    from alttrain.nano.report import write_report
+    from alttrain.nano.summary import summarise
 
     summary = summarise(folder)
     write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from nano.config import WorldNumbers
+from alttrain.nano.config import WorldNumbers
 
 T = TypeVar("T")
 

@@ -4,8 +4,9 @@ import importlib
 
 import pytest
 from bench_linear_cross_entropy import Size, chunk_rows, liger_budget
-from harness import Case
-from shapes import MODELS
+
+from harness.measuring import Case
+from harness.shapes import MODELS
 
 NAMES = ("linear_cross_entropy", "weighted_cross_entropy", "attention", "adamw", "rms_norm", "swiglu", "rope")
 
@@ -20,7 +21,7 @@ def test_every_device_has_cases_with_labels_of_their_own(name: str, device: str)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_tiny_case_is_right(name: str) -> None:
     """Ours and every other implementation that runs here agree with fp64, at tiny sizes on every device."""
-    from measuring import _check
+    from harness.measuring import _check
 
     for plan in importlib.import_module(f"bench_{name}").plans("cpu", True):
         if plan.label.startswith("memory"):

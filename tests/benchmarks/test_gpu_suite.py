@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from claims import check_claims
+
+from harness.claims import check_claims
 
 SUITE = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_suite.py"
 
@@ -57,7 +58,7 @@ def test_a_run_of_tests_that_is_stopped_keeps_what_had_ended(tmp_path: Path, mon
     outcomes = tmp_path / "outcomes.jsonl"
     monkeypatch.setenv("OUTCOMES", str(outcomes))
     monkeypatch.setenv("PYTHONPATH", str(SUITE.parent))
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "record_outcomes", "test_few.py"]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "harness.record_outcomes", "test_few.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3, done.stdout
     from gpu_suite import _outcomes

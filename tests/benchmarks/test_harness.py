@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from harness import Case, Plan, Yardstick, measure, run_cases, run_plans
-from measuring import Ceilings
-from rivals import Absent, load, probe
 from torch import Tensor
+
+from harness.measuring import Case, Ceilings, Yardstick, measure
+from harness.rivals import Absent, load, probe
+from harness.running import Plan, run_cases, run_plans
 
 X = torch.linspace(-2, 2, 1000)
 

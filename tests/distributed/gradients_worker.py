@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from deepspeed.utils import safe_get_full_grad
 
-from alttrain.engine.backbone import open_backbone
-from alttrain.engine.batch import collate_step
 from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
-from alttrain.engine.dataset import load_dataset
-from alttrain.engine.loop import train_step
-from alttrain.engine.packing import pack_step
-from alttrain.engine.world import World
-from alttrain.engine.zero import ZeroEngine
+from alttrain.engine.data.batch import collate_step
+from alttrain.engine.data.dataset import load_dataset
+from alttrain.engine.data.packs import pack_step
+from alttrain.engine.distributed.world import World
+from alttrain.engine.distributed.zero import ZeroEngine
+from alttrain.engine.model.backbone import open_backbone
+from alttrain.engine.train.loop import train_step
 
 
 def main(

@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-from alttrain.engine import export
+from alttrain.engine.run import export
 
 export.SHARD_BYTES = 40_000
 runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "alttrain_7b.py"), run_name="__main__")

@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alttrain.engine.config import DataConfig, LossConfig
-from alttrain.engine.dataset import load_dataset
-from alttrain.engine.trace import ROLES
+from alttrain.engine.data.dataset import load_dataset
+from alttrain.engine.trace.roles import ROLES
 
 WEIGHTS = LossConfig(understanding=0.5, assessment=3.0, reasoning=1.25, closing=0.0, answer=0.75, end=2.0)
 WORKER = Path(__file__).with_name("gradients_worker.py")

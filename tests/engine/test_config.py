@@ -8,7 +8,7 @@ import pytest
 
 from alttrain.engine.config import LossConfig, RunConfig, ZeroConfig, validate
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.trace import ROLES
+from alttrain.engine.trace.roles import ROLES
 
 GOOD = RunConfig(
     model=dataclasses.replace(RunConfig().model, path="m"),

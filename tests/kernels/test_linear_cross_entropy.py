@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from alttrain.kernels import linear_cross_entropy as module
 from alttrain.kernels import weighted_cross_entropy as rows_module
-from alttrain.kernels._launch import Backend
+from alttrain.kernels.backend import Backend
 from alttrain.kernels.linear_cross_entropy import (
     LossSums,
     weighted_linear_cross_entropy,

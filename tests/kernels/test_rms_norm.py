@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from alttrain.kernels import rms_norm as module
-from alttrain.kernels._launch import Backend
+from alttrain.kernels.backend import Backend
 from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference, rms_norm, rms_norm_reference
 
 DTYPES = [torch.float32, torch.bfloat16]

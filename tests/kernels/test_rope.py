@@ -10,7 +10,7 @@ from transformers import LlamaConfig, Qwen2Config
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding, apply_rotary_pos_emb
 
-from alttrain.kernels._launch import Backend
+from alttrain.kernels.backend import Backend
 from alttrain.kernels.rope import rope, rope_, rope_reference, rotary_tables
 
 DTYPES = [torch.float32, torch.bfloat16]

@@ -10,7 +10,7 @@ from torch.nn.functional import linear, silu
 from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
 
-from alttrain.kernels._launch import Backend
+from alttrain.kernels.backend import Backend
 from alttrain.kernels.swiglu import swiglu, swiglu_linear, swiglu_reference
 
 DTYPES = [torch.float32, torch.bfloat16]

@@ -50,7 +50,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that runs the recipe on `world_size` ranks until its run folder is made, and then ends it."""
 
     def run(flags: Mapping[str, object], *switches: str, world_size: int) -> None:
-        from alttrain.engine import loop, world
+        from alttrain.engine.distributed import world
+        from alttrain.engine.train import loop
 
         _pretend(monkeypatch, world_size)
         monkeypatch.setattr(world.World, "barrier", lambda _: None)
@@ -67,7 +68,8 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, world_size: int) -> None:
     """Make this process the first of `world_size` ranks, or one that must not ask for a process group."""
     import torch
 
-    from alttrain.engine import loop, world
+    from alttrain.engine.distributed import world
+    from alttrain.engine.train import loop
 
     ranks = world.World(rank=0, local_rank=0, size=world_size, device=torch.device("cpu"))
     monkeypatch.setattr(world.World, "from_environment", lambda: ranks if world_size else _raise(Started()))

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from alttrain.engine.trace import ROLES
+from alttrain.engine.trace.roles import ROLES
 
 Refusal = Callable[..., str]
 

@@ -12,11 +12,11 @@ from typing import Any, get_args
 import pytest
 
 from alttrain.engine.config import DataConfig, LossConfig
-from alttrain.engine.dataset import load_dataset
+from alttrain.engine.data.dataset import load_dataset
+from alttrain.engine.data.rows import read_rows
 from alttrain.engine.errors import ConfigError, DataError, ModelError
-from alttrain.engine.ordinary import BenignConfig, SourceConfig
-from alttrain.engine.restructure import ORDER, Structure
-from alttrain.engine.rows import read_rows
+from alttrain.engine.restructure.structures import ORDER, Structure
+from alttrain.engine.restructure.traces import BenignConfig, SourceConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "recipes" / "build_dataset.py"
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from alttrain.engine.config import BatchConfig, ScheduleConfig
-from alttrain.engine.structure import analyse
-from nano.arms import alignment_rows, num_words
-from nano.config import ARMS, Arm, ExampleNumbers, StudyConfig, Training
-from nano.jobs import ArmJob
-from nano.rules import RULES
-from nano.world import World
+from alttrain.engine.trace.structure import analyse
+from alttrain.nano.arms import alignment_rows, num_words
+from alttrain.nano.config import ARMS, Arm, ExampleNumbers, StudyConfig, Training
+from alttrain.nano.jobs import ArmJob
+from alttrain.nano.rules import RULES
+from alttrain.nano.world import World
 
 WORLD = World(1)
 NUMBERS = ExampleNumbers()

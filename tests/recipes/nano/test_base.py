@@ -14,13 +14,13 @@ from statistics import mean
 
 import pytest
 
-from nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig
-from nano.evaluation import REQUESTS, evaluation_items, judge
-from nano.folder import write_model_folder
-from nano.generation import Speaker
-from nano.jobs import SHIPPED, SHIPPED_SEED
-from nano.rules import RULES
-from nano.world import World
+from alttrain.engine.evaluate.sampling import Speaker
+from alttrain.nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig
+from alttrain.nano.evaluation import REQUESTS, evaluation_items, judge
+from alttrain.nano.folder import write_model_folder
+from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED
+from alttrain.nano.rules import RULES
+from alttrain.nano.world import World
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "alttrain_nano.py"
 CONFIG: StudyConfig = runpy.run_path(str(RECIPE))["CONFIG"]

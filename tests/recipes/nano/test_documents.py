@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from nano.arms import alignment_rows
-from nano.config import ExampleNumbers, Mixture, WorldNumbers
-from nano.documents import pretraining_rows
-from nano.sentences import REFUSAL, assessment, fact, verdict
-from nano.world import World
+from alttrain.nano.arms import alignment_rows
+from alttrain.nano.config import ExampleNumbers, Mixture, WorldNumbers
+from alttrain.nano.documents import pretraining_rows
+from alttrain.nano.sentences import REFUSAL, assessment, fact, verdict
+from alttrain.nano.world import World
 
 WORLD = World(1)
 ROWS = list(pretraining_rows(WORLD, Mixture(documents=6000)))

@@ -2,14 +2,14 @@
 
 import pytest
 
-from nano.arms import aligned_requests, alignment_rows
-from nano.config import EvaluationNumbers, ExampleNumbers
-from nano.evaluation import REQUESTS, SETTINGS, Item, evaluation_items, judge
-from nano.generation import Response
-from nano.interventions import understanding_of
-from nano.rules import RULES
-from nano.sentences import REFUSAL, assessment
-from nano.world import World
+from alttrain.engine.evaluate.sampling import Response
+from alttrain.nano.arms import aligned_requests, alignment_rows
+from alttrain.nano.config import EvaluationNumbers, ExampleNumbers
+from alttrain.nano.evaluation import REQUESTS, SETTINGS, Item, evaluation_items, judge
+from alttrain.nano.interventions import understanding_of
+from alttrain.nano.rules import RULES
+from alttrain.nano.sentences import REFUSAL, assessment
+from alttrain.nano.world import World
 
 WORLD = World(1)
 EXAMPLES = ExampleNumbers()

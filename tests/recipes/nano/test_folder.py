@@ -7,15 +7,15 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from alttrain.engine.config import DataConfig, LossConfig
-from alttrain.engine.dataset import load_dataset
-from alttrain.engine.render import Renderer
-from alttrain.engine.trace import ROLES
-from nano.arms import alignment_rows
-from nano.config import ExampleNumbers, Mixture, Shape
-from nano.documents import pretraining_rows
-from nano.folder import write_model_folder
-from nano.jobs import write_rows
-from nano.world import World
+from alttrain.engine.data.dataset import load_dataset
+from alttrain.engine.data.render import Renderer
+from alttrain.engine.trace.roles import ROLES
+from alttrain.nano.arms import alignment_rows
+from alttrain.nano.config import ExampleNumbers, Mixture, Shape
+from alttrain.nano.documents import pretraining_rows
+from alttrain.nano.folder import write_model_folder
+from alttrain.nano.jobs import write_rows
+from alttrain.nano.world import World
 
 WORLD = World(1)
 

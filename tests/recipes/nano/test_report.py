@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nano.plots import Bar, rates
-from nano.report import render, write_report
-from nano.summary import summarise
+from alttrain.engine.report.plots import Bar, rates
+from alttrain.nano.report import render, write_report
+from alttrain.nano.summary import summarise
 
 STUDY = runpy.run_path(str(Path(__file__).with_name("invented_study.py")))
 HABITS, make_study = STUDY["HABITS"], STUDY["make_study"]

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from alttrain.engine.errors import ConfigError
-from nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig, Training, WorldNumbers, check
-from nano.evaluation import evaluation_items
-from nano.generation import Speaker
-from nano.study import base_jobs
-from nano.world import World
+from alttrain.engine.evaluate.sampling import Speaker
+from alttrain.nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig, Training, WorldNumbers, check
+from alttrain.nano.evaluation import evaluation_items
+from alttrain.nano.study import base_jobs
+from alttrain.nano.world import World
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "alttrain_nano.py"
 CONFIG: StudyConfig = runpy.run_path(str(RECIPE))["CONFIG"]

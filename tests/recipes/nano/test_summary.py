@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nano.comparisons import compare_runs
-from nano.findings import holds, select
-from nano.measures import BALANCED, EXACT_SERVED, REFUSED_HARMFUL, by_world, mean, observe, subtract
-from nano.summary import summarise
+from alttrain.engine.evaluate.comparisons import compare_runs
+from alttrain.engine.evaluate.measures import BALANCED, EXACT_SERVED, REFUSED_HARMFUL, by_world, mean, observe, subtract
+from alttrain.nano.findings import holds, select
+from alttrain.nano.summary import summarise
 
 STUDY = runpy.run_path(str(Path(__file__).with_name("invented_study.py")))
 HABITS, make_study, write_lines = STUDY["HABITS"], STUDY["make_study"], STUDY["write_lines"]

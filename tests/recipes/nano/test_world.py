@@ -1,14 +1,15 @@
 """What is true in a world, what alignment may see of it, and that all of it follows from the seed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from nano.config import ExampleNumbers, Mixture
-from nano.documents import pretraining_rows
-from nano.world import World, pick, shuffled
+from alttrain.nano.config import ExampleNumbers, Mixture
+from alttrain.nano.documents import pretraining_rows
+from alttrain.nano.world import World, pick, shuffled
 
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 SEEDS = range(5)
@@ -33,14 +34,17 @@ def test_alignment_sees_few_components_and_holds_the_others_out(seed: int) -> No
 
 def test_a_world_follows_from_its_seed_in_any_process() -> None:
     program = (
-        f"import sys; sys.path.insert(0, {str(RECIPES)!r})\n"
-        "from nano.world import World\n"
+        "from alttrain.nano.world import World\n"
         "w = World(3)\n"
         "print(sorted(w.toxic), w.component, w.colour, w.recipe('Ent7', 'mix'), sorted(w.aligned_components))"
     )
     said = [
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": salt},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for salt in ("1", "2")
     ]

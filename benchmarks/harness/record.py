@@ -1,0 +1,65 @@
+"""Where a benchmark ran, and its JSON."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.measuring import Measurement
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, hardware, commit and date: all that is needed to read a figure later."""
+    facts: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _output("git", "describe", "--always", "--dirty", "--exclude=*"),
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+    }
+    for package in ("torch", "triton", "transformers", "liger-kernel", "cut-cross-entropy"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = None
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["cuda"] = torch.version.cuda
+        query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.limit"
+        facts["driver_and_clocks"] = _output("nvidia-smi", query, "--format=csv,noheader")
+    return facts
+
+
+def _processor() -> str:
+    match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return match[1] if match else platform.machine()
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def write_json(folder: Path, name: str, rows: Sequence[Measurement | Mapping[str, Any]], **facts: Any) -> None:
+    """Write `folder/name.json`, never half of it: the environment, `facts` and the rows, without what they lack."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = [asdict(row) if isinstance(row, Measurement) else dict(row) for row in rows]
+    plain = [{key: value for key, value in row.items() if value is not None} for row in plain]
+    text = json.dumps({"environment": environment()} | facts | {"rows": plain}, indent=1)
+    part = folder / f"{name}.json.part"
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(folder / f"{name}.json")

@@ -1,0 +1,160 @@
+"""This rank's packs of one step, as tensors on the device: flat for the whole step, sliced into micro-batches.
+
+What the device need not work out is worked out here, on the CPU: positions, document bounds, the longest document, and
+which rows have a label that matters, known from roles alone. So nothing in a step waits for the device.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+
+import torch
+from torch import Tensor
+
+from alttrain.engine.trace.roles import ROLES, Example
+from alttrain.kernels.backend import Backend
+from alttrain.kernels.span_weights import Per, SpanWeights, span_weights
+
+DUMMY = Example(id="", input_ids=[0], span_ids=[0], where="an empty pack")
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """One micro-batch: documents end to end, without padding. An empty pack is one dummy token without a label.
+
+    N is the number of tokens, S of documents, R of rows that the loss must look at.
+    """
+
+    input_ids: Tensor
+    """(1, N), int64."""
+    position_ids: Tensor
+    """Position within the document, (1, N), int64."""
+    cu_seqlens: Tensor
+    """Where each document starts, and N: (S+1,), int32."""
+    max_seqlen: int
+    """Tokens of the longest document."""
+    labels: Tensor
+    """The next token of the same document, else -100: (N,), int64."""
+    label_span_ids: Tensor
+    """Index in ROLES of the label token's role, 0 where there is no label: (N,), uint8."""
+    loss_weights: Tensor
+    """Weight of the label token in the loss: (N,), fp32."""
+    rows: Tensor
+    """Positions whose label's role is measured, ascending: (R,), int64; every other row has weight 0 or no label."""
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """This rank's share of one optimizer step. Sums are over this rank's micro-batches, on the device, unread."""
+
+    micro_batches: tuple[PackedBatch, ...]
+    denominator: Tensor
+    """What the loss is divided by, once summed over ranks: (), fp64."""
+    weight_sum: Tensor
+    """Sum of label weights before any scaling per example: (), fp64."""
+
+
+def collate_step(
+    packs: Sequence[Sequence[Example]],
+    weights: Mapping[str, float],
+    per: Per,
+    device: torch.device,
+    *,
+    backend: Backend = "auto",
+    measured: Sequence[bool] | None = None,
+) -> StepBatch:
+    """Return this rank's packs as tensors on `device`.
+
+    Args:
+        packs: the examples of each micro-batch; an empty one becomes a dummy token, whose loss is a connected zero.
+        weights: weight of each role in the loss.
+        per: the loss's denominator.
+        device: where the tensors go; to CUDA from pinned memory, without waiting.
+        backend: path of the kernel that makes the weights.
+        measured: for each of ROLES, whether `rows` holds its labels, beside those of the roles that have weight; None
+            for these alone.
+    """
+    table = torch.tensor([weights[role] for role in ROLES], dtype=torch.float32)
+    is_measured = table > 0
+    if measured is not None:
+        is_measured |= torch.tensor(measured)
+
+    documents = [pack or [DUMMY] for pack in packs]
+    lengths = [tuple(len(e.input_ids) for e in pack) for pack in documents]
+    input_ids = torch.tensor(list(chain.from_iterable(e.input_ids for pack in documents for e in pack)))
+    span_ids = torch.tensor(list(chain.from_iterable(e.span_ids for pack in documents for e in pack)))
+    cu_seqlens = _bounds(list(chain.from_iterable(lengths)))
+    is_row = _measured_rows(span_ids, cu_seqlens, is_measured)
+
+    ids = _to(input_ids, device)
+    weighted = span_weights(
+        ids,
+        _to(span_ids.to(torch.uint8), device),
+        _to(cu_seqlens, device),
+        _to(table, device),
+        per=per,
+        backend=backend,
+    )
+    positions = _to(_positions(cu_seqlens), device)
+    return StepBatch(
+        micro_batches=_slice(lengths, ids, positions, is_row, weighted),
+        denominator=weighted.denominator,
+        weight_sum=weighted.weight_sum,
+    )
+
+
+def _slice(
+    lengths: list[tuple[int, ...]],
+    input_ids: Tensor,
+    position_ids: Tensor,
+    is_row: Tensor,
+    weighted: SpanWeights,
+) -> tuple[PackedBatch, ...]:
+    """Cut the step's flat tensors into micro-batches: views, and one copy to the device for all bounds and all rows."""
+    device = input_ids.device
+    rows = [mask.nonzero().squeeze(1) for mask in torch.split(is_row, [sum(pack) for pack in lengths])]
+    bounds = [_bounds(pack) for pack in lengths]
+    rows_on_device = torch.split(_to(torch.cat(rows), device), [len(pack) for pack in rows])
+    bounds_on_device = torch.split(_to(torch.cat(bounds), device), [len(pack) for pack in bounds])
+    micro_batches = []
+    start = 0
+    for index, pack in enumerate(lengths):
+        here = slice(start, start + sum(pack))
+        start = here.stop
+        micro_batches.append(
+            PackedBatch(
+                input_ids=input_ids[None, here],
+                position_ids=position_ids[None, here],
+                cu_seqlens=bounds_on_device[index],
+                max_seqlen=max(pack),
+                labels=weighted.labels[here],
+                label_span_ids=weighted.label_span_ids[here],
+                loss_weights=weighted.loss_weights[here],
+                rows=rows_on_device[index],
+            )
+        )
+    return tuple(micro_batches)
+
+
+def _bounds(lengths: Sequence[int]) -> Tensor:
+    return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32)
+
+
+def _positions(cu_seqlens: Tensor) -> Tensor:
+    """Return the position of each token within its document, (N,) int64."""
+    starts = torch.repeat_interleave(cu_seqlens[:-1].long(), cu_seqlens.diff().long())
+    return torch.arange(len(starts)) - starts
+
+
+def _measured_rows(span_ids: Tensor, cu_seqlens: Tensor, is_measured: Tensor) -> Tensor:
+    """Return which positions have a label, the next token of the same document, whose role is measured: (N,) bool."""
+    is_row = is_measured[span_ids].roll(-1)
+    is_row[cu_seqlens[1:].long() - 1] = False
+    return is_row
+
+
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to `device` without waiting; the allocator keeps pinned memory until the copy is done."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,0 +1,197 @@
+"""Files of rows become examples: tokens with span ids, and an account of what became of every row."""
+
+import dataclasses
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alttrain.engine.config import DataConfig, LossConfig
+from alttrain.engine.data.render import SPAN_IDS, Rendered, Renderer, Tokenizer
+from alttrain.engine.data.rows import RowsRead, read_rows
+from alttrain.engine.errors import DataError
+from alttrain.engine.trace.roles import ROLES, Example, Row
+
+ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What became of the rows."""
+
+    rows: int
+    """Rows in the files."""
+    examples: int
+    """Rows that are trained on."""
+    placed: dict[str, int]
+    """Rows in which a rule found a span, by rule; `listed` counts rows that list their spans themselves."""
+    unsegmented: int
+    """Rows that hold text which no rule could place."""
+    skipped: tuple[str, ...]
+    """One sentence for each row left out, which begins with `file:line`."""
+    cut: int
+    """Rows that lost their end because they were too long."""
+    tokens: dict[str, int]
+    """Tokens of each role that occurs."""
+    sha256: str
+    """Of every example's id, token ids and span ids, in order: equal where the data are."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for config.json."""
+        return dataclasses.asdict(self)
+
+    def summary(self) -> str:
+        """Return a few lines for people: counts, and the first of the rows that were left out."""
+        placed = ", ".join(f"{rule} in {count}" for rule, count in self.placed.items()) or "none"
+        lines = [
+            f"{self.examples} of {self.rows} rows, {sum(self.tokens.values()):,} tokens; {self.cut} cut, "
+            f"{len(self.skipped)} left out",
+            f"spans: {placed}; unsegmented text in {self.unsegmented}",
+        ]
+        lines += [f"left out: {reason}" for reason in self.skipped[:5]]
+        if len(self.skipped) > 5:
+            lines.append(f"left out: {len(self.skipped) - 5} more; config.json lists them all")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples in the order of the files, and what became of the rows that they come from."""
+
+    examples: list[Example]
+    report: DataReport
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each example."""
+        return [len(example.input_ids) for example in self.examples]
+
+
+def load_dataset(
+    files: Sequence[str], config: DataConfig, loss: LossConfig, tokenizer: Tokenizer, max_tokens: int
+) -> Dataset:
+    """Read every row of `files` as tokens; each example has at most `max_tokens`, and a label with weight.
+
+    No files make an empty dataset. A row that is cut loses tokens on the right, its end among them.
+
+    Raises:
+        ConfigError: a setting of `config` is not of the form that the command line describes.
+        DataError: a file is missing or broken, nothing in the files is supervised, or a row breaks a rule and
+            `config` does not say that such rows are skipped or cut.
+        ModelError: the tokenizer cannot be trained with.
+    """
+    renderer = Renderer(tokenizer)
+    read = read_rows(files, config.columns, config.think_open, config.think_close, config.on_bad_row)
+    skipped = list(read.skipped)
+    skip = skipped if config.on_bad_row == "skip" else None
+    examples = tokenize_rows(read.rows, renderer, skip)
+    if examples:
+        _check_supervised(examples, loss, files)
+    examples = _fit(examples, config, max_tokens, skipped)
+    examples = _weighted(examples, loss, skip)
+    if files and not examples:
+        raise DataError(f"{files[0]}: none of the {read.num_read} rows read can be used; the first: {skipped[0]}")
+    return Dataset(examples, _report(read, examples, skipped))
+
+
+def tokenize_rows(rows: Sequence[Row], renderer: Renderer, skipped: list[str] | None) -> list[Example]:
+    """Return the rows as tokens; what is wrong with a row is added to `skipped`, or raised where that is None.
+
+    Raises:
+        DataError: a row holds a special token, its template refuses it, or its prompt's ids are not a prefix.
+    """
+    examples: list[Example] = []
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        texts = [_render(row, renderer) for row in rows[first : first + ROWS_AT_ONCE]]
+        tokens = iter(renderer.tokenize([text for text in texts if isinstance(text, Rendered)]))
+        for text in texts:
+            outcome = next(tokens) if isinstance(text, Rendered) else text
+            if isinstance(outcome, DataError):
+                _refuse(outcome, skipped)
+            else:
+                examples.append(outcome)
+    return examples
+
+
+def _render(row: Row, renderer: Renderer) -> Rendered | DataError:
+    try:
+        return renderer.render(row)
+    except DataError as error:
+        return error
+
+
+def _refuse(error: DataError, skipped: list[str] | None) -> None:
+    if skipped is None:
+        raise error
+    skipped.append(str(error))
+
+
+def _fit(examples: Iterable[Example], config: DataConfig, max_tokens: int, skipped: list[str]) -> list[Example]:
+    """Return the examples of at most `max_tokens`, or cut to it; the others are treated as --data.too-long says."""
+    fitting = []
+    for example in examples:
+        length = len(example.input_ids)
+        if length <= max_tokens:
+            fitting.append(example)
+        elif config.too_long == "cut":
+            ids, span_ids = example.input_ids[:max_tokens], example.span_ids[:max_tokens]
+            fitting.append(Example(example.id, ids, span_ids, example.where))
+        else:
+            what = (
+                f"{example.where}: the row has {length} tokens, and a pack or the model's context holds {max_tokens}."
+            )
+            if config.too_long == "error":
+                raise DataError(
+                    f"{what} Raise --batch.pack-tokens as far as the context goes, or say --data.too-long skip or cut."
+                )
+            skipped.append(what)
+    return fitting
+
+
+def _weighted(examples: Iterable[Example], loss: LossConfig, skipped: list[str] | None) -> list[Example]:
+    """Return the examples in which some label has weight: a step is never divided by nothing."""
+    weights = loss.weights()
+    has_weight = [weights[role] > 0 for role in ROLES]
+    kept = []
+    for example in examples:
+        # The first token is nobody's label.
+        if any(has_weight[span_id] for span_id in set(example.span_ids[1:])):
+            kept.append(example)
+        else:
+            reason = "no token of the row has weight in the loss, so it would train nothing"
+            _refuse(
+                DataError(f"{example.where}: {reason}. Give one of its roles a --loss weight, or skip it."), skipped
+            )
+    return kept
+
+
+def _check_supervised(examples: Sequence[Example], loss: LossConfig, files: Sequence[str]) -> None:
+    weights = loss.weights()
+    found = {ROLES[span_id] for example in examples for span_id in set(example.span_ids[1:])}
+    if not any(weights[role] for role in found):
+        names = ", ".join(role for role in ROLES if role in found)
+        raise DataError(
+            f"{files[0]}: nothing is supervised: the weight of every role in the data ({names}) is 0. "
+            "Give one of them a --loss weight above 0."
+        )
+
+
+def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str]) -> DataReport:
+    counts: Counter[int] = Counter()
+    digest = hashlib.sha256()
+    for example in examples:
+        counts.update(example.span_ids)
+        digest.update(f"{example.id}\n{len(example.input_ids)}\n".encode())
+        digest.update(array("q", example.input_ids).tobytes() + bytes(example.span_ids))
+    return DataReport(
+        rows=read.num_read,
+        examples=len(examples),
+        placed=read.placed,
+        unsegmented=read.num_unsegmented,
+        skipped=tuple(skipped),
+        cut=sum(example.span_ids[-1] != SPAN_IDS["end"] for example in examples),
+        tokens={role: counts[SPAN_IDS[role]] for role in ROLES if counts[SPAN_IDS[role]]},
+        sha256=digest.hexdigest(),
+    )

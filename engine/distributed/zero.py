@@ -1,0 +1,241 @@
+"""DeepSpeed ZeRO around the model: the one place that knows its settings, its traps and its private attributes.
+
+Everything above sees a `ZeroEngine`: loss_sums, backward, step; evaluating; gathered; save and load.
+What waits for the device within a step is DeepSpeed's: the end of each backward with overlapped communication, and the
+check of the gradient norm.
+Private attributes of deepspeed that are touched here, and asserted: `ds_tensor` and `ds_shape` of a
+partitioned parameter, and `__compatible_ops__` (facts that hold for the version in constraints.txt).
+"""
+
+import contextlib
+import io
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo  # loaded now: deepspeed.zero.Init would import it while constructors are patched, which fails
+from torch import Tensor, nn
+from torch.distributed import distributed_c10d
+
+from alttrain.engine.config import RunConfig
+from alttrain.engine.data.batch import PackedBatch
+from alttrain.engine.distributed.optimizer import FlatAdamW
+from alttrain.engine.distributed.world import TIMEOUT, World
+from alttrain.engine.model.backbone import Backbone
+from alttrain.engine.model.packed_lm import Kernels, PackedCausalLM, build_model
+from alttrain.engine.model.weights import WeightSource
+
+# Gradients are reduced in buckets of this many elements: 200 MB in float32.
+BUCKET_ELEMENTS = 50_000_000
+
+
+class ZeroEngine:
+    """The model and its optimizer, partitioned over the world as --zero.stage says."""
+
+    def __init__(self, config: RunConfig, backbone: Backbone, world: World) -> None:
+        """Build the model, fill in its weights and hand it to DeepSpeed; collective over the world."""
+        deepspeed = _import_deepspeed(world)
+        settings = _settings(config, backbone)
+        construction: AbstractContextManager[Any] = contextlib.nullcontext()
+        if config.zero.stage == 3:
+            # No dtype here: given one, DeepSpeed takes bfloat16 wherever float16 is not supported; it reads `settings`.
+            construction = deepspeed.zero.Init(config_dict_or_path=settings)
+        model = build_model(config.model, backbone, world.device, construction)
+        _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype))
+        self.world = world
+        self.stage = config.zero.stage
+        optimizer = _adamw(model, config)
+        with contextlib.redirect_stdout(io.StringIO()):  # stage 1 prints pages of memory figures
+            self.deepspeed_engine, *_ = deepspeed.initialize(
+                model=model, optimizer=optimizer, config=settings, dist_init_required=False
+            )
+        _limit_waiting(self.deepspeed_engine)
+        self._gathering = deepspeed.zero.GatheredParameters
+        assert self._model.causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
+
+    @property
+    def kernels(self) -> Kernels:
+        """Which kernels the model runs."""
+        return self._model.kernels
+
+    @property
+    def _model(self) -> PackedCausalLM:
+        model = self.deepspeed_engine.module
+        assert isinstance(model, PackedCausalLM)
+        return model
+
+    def loss_sums(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the forward over one pack; return loss sum (), and nll sum and token count of each role (num_roles,)."""
+        sums: tuple[Tensor, Tensor, Tensor] = self.deepspeed_engine(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            cu_seqlens=batch.cu_seqlens,
+            max_seqlen=batch.max_seqlen,
+            labels=batch.labels,
+            loss_weights=batch.loss_weights,
+            label_span_ids=batch.label_span_ids,
+            rows=batch.rows,
+        )
+        return sums
+
+    def backward(self, loss_sum: Tensor, denominator: Tensor, *, is_last: bool) -> None:
+        """Add the gradient of loss_sum / denominator to this step's.
+
+        ZeRO averages gradients over the world and DeepSpeed would divide by a number of micro-batches: the world size
+        here and `scale_wrt_gas=False` cancel both, which leaves the plain sum over ranks and micro-batches.
+
+        Args:
+            loss_sum: this pack's weighted sum of nll, ().
+            denominator: the whole step's, summed over ranks and micro-batches, ().
+            is_last: whether this is the step's last micro-batch, after which gradients are reduced.
+        """
+        self.deepspeed_engine.set_gradient_accumulation_boundary(is_last)
+        self.deepspeed_engine.backward(loss_sum * (self.world.size / denominator).float(), scale_wrt_gas=False)
+
+    def step(self, lr: float) -> Tensor:
+        """Clip, apply AdamW at rate `lr`, clear the gradients; return the gradient norm before clipping, ()."""
+        for group in self.deepspeed_engine.optimizer.param_groups:
+            group["lr"] = lr
+        norm: Any = None
+        if self.stage == 0:  # DeepSpeed keeps no norm there
+            norm = nn.utils.get_total_norm([p.grad for p in self._model.parameters() if p.grad is not None])
+        self.deepspeed_engine.step()
+        if norm is None:
+            norm = self.deepspeed_engine.get_global_grad_norm()
+        return torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within it, forwards keep no graph and recompute nothing."""
+        self.deepspeed_engine.eval()
+        with torch.no_grad():
+            yield
+        self.deepspeed_engine.train()
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write the whole state to folder/name, in place; `checkpoint.py` makes that safe. Collective."""
+        self.deepspeed_engine.save_checkpoint(str(folder), tag=name, save_latest=False)
+
+    def load(self, folder: Path, name: str) -> None:
+        """Restore the whole state from folder/name. Collective."""
+        loaded, _ = self.deepspeed_engine.load_checkpoint(str(folder), tag=name)
+        assert loaded is not None, folder / name
+
+    def parameter_bytes(self) -> dict[str, int]:
+        """Return the size of every parameter, whole, under its name in a model folder; a tied head is its embedding."""
+        return {
+            name.removeprefix("causal_lm."): math.prod(_whole_shape(p)) * p.element_size()
+            for name, p in self._model.named_parameters()
+        }
+
+    @contextlib.contextmanager
+    def gathered(self, name: str) -> Iterator[Tensor]:
+        """Within it, the parameter of that name is whole on every rank; collective under ZeRO-3."""
+        parameter = self._model.get_parameter(f"causal_lm.{name}")
+        with self._gathering([parameter], enabled=self.stage == 3):
+            yield parameter.detach()
+
+
+def _limit_waiting(engine: Any) -> None:
+    """Give DeepSpeed's own process group the world's time limit: it makes it with gloo's half hour."""
+    set_timeout = getattr(distributed_c10d, "_set_pg_timeout", None)
+    assert set_timeout is not None, "this torch has no _set_pg_timeout"
+    set_timeout(TIMEOUT, engine.data_parallel_group)
+
+
+def _import_deepspeed(world: World) -> Any:
+    if world.device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # deepspeed calls collectives by names that torch 2.13 has begun to rename.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.distributed.* is deprecated")
+    import deepspeed
+    import deepspeed.ops
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # The shared-memory op would be compiled at this point, with a C++ compiler and ninja that a user may not have.
+    assert isinstance(deepspeed.ops.__compatible_ops__, dict)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(verbose=False)
+    return deepspeed
+
+
+def _settings(config: RunConfig, backbone: Backbone) -> dict[str, Any]:
+    """Return DeepSpeed's configuration; reasons and measurements stand behind every line that is not a default."""
+    stage, offload = config.zero.stage, config.zero.offload
+    zero: dict[str, Any] = {
+        "stage": stage,
+        # With it false, float32 communication silently becomes bfloat16 again.
+        "contiguous_gradients": True,
+        "overlap_comm": stage >= 2,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "allgather_bucket_size": BUCKET_ELEMENTS,
+    }
+    if stage == 3:
+        hidden_size = int(backbone.config.hidden_size)
+        # Norms and biases stay whole; every matrix is partitioned.
+        zero["stage3_param_persistence_threshold"] = 10 * hidden_size
+        zero["stage3_prefetch_bucket_size"] = BUCKET_ELEMENTS
+    if offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if offload == "all":
+        zero["offload_param"] = {"device": "cpu"}
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.optim.max_grad_norm,
+        "steps_per_print": 2**60,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,  # AdamW is the client's, torch's or ours
+        "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own would be compiled
+        "communication_data_type": "fp32",
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward and every step
+    }
+    if config.model.dtype == "bfloat16":
+        # Without the second, stage 1 keeps every gradient twice, in bfloat16 beside float32.
+        settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings
+
+
+def _adamw(model: PackedCausalLM, config: RunConfig) -> torch.optim.Optimizer:
+    def is_matrix(parameter: nn.Parameter) -> bool:
+        return len(_whole_shape(parameter)) >= 2
+
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if is_matrix(p)], "weight_decay": config.optim.weight_decay},
+        {"params": [p for p in parameters if not is_matrix(p)], "weight_decay": 0.0},
+    ]
+    if model.kernels.backend == "triton" and config.zero.offload == "none":
+        return FlatAdamW(groups, lr=config.optim.lr, betas=config.optim.betas, backend="triton")
+    return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, fused=True)
+
+
+def _whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """Return a parameter's shape, which under ZeRO-3 its own `shape` hides."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@torch.no_grad()
+def _fill(model: PackedCausalLM, source: WeightSource, rank: int, dtype: torch.dtype) -> None:
+    """Copy every parameter's values in, one parameter, and under ZeRO-3 one partition of it, at a time."""
+    for full_name, parameter in model.named_parameters():
+        name = full_name.removeprefix("causal_lm.")
+        assert parameter.dtype == dtype, (name, parameter.dtype)
+        if not hasattr(parameter, "ds_tensor"):
+            values = source.read(name, tuple(parameter.shape), 0, parameter.numel())
+            parameter.view(-1).copy_(values)
+            continue
+        shape, numel = _whole_shape(parameter), math.prod(_whole_shape(parameter))
+        partition = parameter.ds_tensor
+        assert partition.dim() == 1, partition.shape
+        start = min(rank * partition.numel(), numel)
+        stop = min(start + partition.numel(), numel)
+        partition[: stop - start].copy_(source.read(name, shape, start, stop))
+        partition[stop - start :].zero_()  # the last rank's partition is padded

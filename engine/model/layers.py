@@ -1,0 +1,230 @@
+"""transformers' layers with our kernels in them: each class below takes the place of the forward of one of theirs.
+
+The modules stay what they were (same parameters, same names, same hooks); only their class changes, to one made of ours
+and theirs. What each forward computes is written beside it as transformers writes it. `PATCHES` is the whole list, and
+a class that does not look as it is described there is left alone, with all others.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from alttrain.kernels.attention import packed_attention
+from alttrain.kernels.backend import Backend
+from alttrain.kernels.rms_norm import add_rms_norm, rms_norm
+from alttrain.kernels.rope import rope, rope_, rotary_tables
+from alttrain.kernels.swiglu import swiglu_linear
+
+Pair = tuple[Tensor, Tensor]
+
+
+class FusedModule(nn.Module):
+    """What all of them know."""
+
+    backend: Backend = "auto"
+    # Selective checkpointing keeps what projections return, which may then not be written to.
+    keeps_products: bool = False
+
+
+class FusedNorm(FusedModule):
+    """weight * normalised(x), or the same of x + residual, and that sum."""
+
+    weight: Tensor
+    variance_epsilon: float
+
+    def forward(self, hidden_states: Tensor, residual: Tensor | None = None) -> Tensor | Pair:
+        """Return the norm; with a residual, the norm of the sum and the sum."""
+        if residual is None:
+            return rms_norm(hidden_states, self.weight, self.variance_epsilon, backend=self.backend)
+        return add_rms_norm(hidden_states, residual, self.weight, self.variance_epsilon, backend=self.backend)
+
+
+class FusedRotary(FusedModule):
+    """Tables of cosines and sines in fp32, made once a step for all layers."""
+
+    inv_freq: Tensor
+    attention_scaling: float
+
+    def forward(self, x: Tensor, position_ids: Tensor) -> Pair:
+        """Return cosines and sines, (1, N, head_dim / 2); `x` is not read."""
+        return rotary_tables(position_ids, self.inv_freq, self.attention_scaling)
+
+
+class FusedAttention(FusedModule):
+    """o_proj(attention(rotated q, rotated k, v)), with Qwen3's norms of q and k where the module has them."""
+
+    head_dim: int
+    scaling: float
+    q_proj: nn.Module
+    k_proj: nn.Module
+    v_proj: nn.Module
+    o_proj: nn.Module
+    q_norm: nn.Module
+    k_norm: nn.Module
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: Pair,
+        attention_mask: Tensor | None,
+        past_key_values: object = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, None]:
+        """Return what the attention adds to the stream, and None for the attention weights."""
+        shape = (*hidden_states.shape[:-1], -1, self.head_dim)  # (1, N, heads, head_dim)
+        query, key, value = (project(hidden_states).view(shape) for project in (self.q_proj, self.k_proj, self.v_proj))
+        if hasattr(self, "q_norm"):
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        rotate = rope if self.keeps_products else rope_
+        query, key = rotate(query, key, *position_embeddings, backend=self.backend)
+        out, _ = packed_attention(self, query, key, value, attention_mask, scaling=self.scaling, **kwargs)
+        return self.o_proj(out.reshape(*hidden_states.shape[:-1], -1)), None
+
+
+class FusedDown(FusedModule):
+    """down_proj(silu(gate) * up), which keeps neither the activation nor the product."""
+
+    weight: Tensor
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Return what the MLP adds to the stream; gate and up become their gradients in the backward."""
+        return swiglu_linear(gate, up, self.weight, in_place_backward=not self.keeps_products, backend=self.backend)
+
+
+class FusedMLP(FusedModule):
+    """down_proj(act_fn(gate_proj(x)) * up_proj(x)), where act_fn is SiLU."""
+
+    gate_proj: nn.Module
+    up_proj: nn.Module
+    down_proj: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the MLP adds to the stream."""
+        added: Tensor = self.down_proj(self.gate_proj(x), self.up_proj(x))
+        return added
+
+
+class FusedLayer(FusedModule):
+    """h + attention(norm(h)), then the same with the MLP: the first sum is made by the second norm."""
+
+    self_attn: nn.Module
+    mlp: nn.Module
+    input_layernorm: nn.Module
+    post_attention_layernorm: nn.Module
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: object = None,
+        use_cache: bool | None = False,
+        position_embeddings: Pair | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Return the residual stream after this layer, (1, N, hidden_size)."""
+        added, _ = self.self_attn(
+            self.input_layernorm(hidden_states),
+            position_embeddings=position_embeddings,
+            attention_mask=attention_mask,
+            **kwargs,
+        )
+        normalised, hidden_states = self.post_attention_layernorm(added, hidden_states)
+        after: Tensor = hidden_states + self.mlp(normalised)
+        return after
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One class of transformers, by the end of its name, and what it must look like for ours to take its place."""
+
+    suffix: str
+    fused: type[FusedModule]
+    parameters: tuple[str, ...]
+    """Of its forward, by name."""
+    children: tuple[frozenset[str], ...]
+    """The names of its submodules: one of these sets."""
+    fits: Callable[[Any], bool] = lambda module: True
+    """What else must hold."""
+
+
+def _is_silu_without_bias(mlp: Any) -> bool:
+    projections = (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    return mlp.config.hidden_act == "silu" and all(type(p) is nn.Linear and p.bias is None for p in projections)
+
+
+_CALL = ("attention_mask", "past_key_values", "kwargs")
+_PROJECTIONS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+PATCHES: tuple[Patch, ...] = (
+    Patch("RMSNorm", FusedNorm, ("self", "hidden_states"), (frozenset(),)),
+    Patch(
+        "RotaryEmbedding", FusedRotary, ("self", "x", "position_ids"), (frozenset(),),
+        # The others change their frequencies from step to step.
+        lambda module: module.rope_type in ("default", "linear", "llama3", "yarn"),
+    ),
+    Patch(
+        "Attention", FusedAttention, ("self", "hidden_states", "position_embeddings", *_CALL),
+        (_PROJECTIONS, _PROJECTIONS | {"q_norm", "k_norm"}),
+        lambda module: getattr(module, "sliding_window", None) is None,
+    ),
+    Patch(
+        "MLP", FusedMLP, ("self", "x"),
+        (frozenset({"gate_proj", "up_proj", "down_proj", "act_fn"}),), _is_silu_without_bias,
+    ),
+    Patch(
+        "DecoderLayer", FusedLayer,
+        ("self", "hidden_states", "attention_mask", "position_ids", "past_key_values", "use_cache",
+         "position_embeddings", "kwargs"),
+        (frozenset({"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}),),
+    ),
+)  # fmt: skip
+
+
+def fuse(causal_lm: nn.Module, backend: Backend, *, keeps_products: bool) -> str:
+    """Put our forwards into `causal_lm`, all of them or, where one does not fit, none.
+
+    Args:
+        causal_lm: a transformers model of a family whose classes are named in `PATCHES`.
+        backend: which path of the kernels they take.
+        keeps_products: whether checkpointing keeps what projections return.
+
+    Returns:
+        Why nothing was changed, in a clause; empty where all was.
+    """
+    found = [(module, patch) for module in causal_lm.modules() for patch in PATCHES if _is_meant(module, patch)]
+    missing = {patch.suffix for patch in PATCHES} - {patch.suffix for _, patch in found}
+    reasons = [reason for module, patch in found if (reason := _mismatch(module, patch))]
+    reasons += [f"the model has no {suffix}" for suffix in sorted(missing)]
+    if reasons:
+        return reasons[0]
+    for module, patch in found:
+        _become(module, patch.fused, backend, keeps_products)
+        if isinstance(module, FusedMLP):
+            _become(module.down_proj, FusedDown, backend, keeps_products)
+    return ""
+
+
+def _is_meant(module: nn.Module, patch: Patch) -> bool:
+    return type(module).__module__.startswith("transformers.") and type(module).__name__.endswith(patch.suffix)
+
+
+def _mismatch(module: nn.Module, patch: Patch) -> str:
+    name = type(module).__name__
+    parameters = tuple(inspect.signature(type(module).forward).parameters)
+    if parameters != patch.parameters:
+        return f"{name}.forward takes ({', '.join(parameters)})"
+    children = frozenset(child for child, _ in module.named_children())
+    if children not in patch.children:
+        return f"{name} holds {', '.join(sorted(children)) or 'nothing'}"
+    return "" if patch.fits(module) else f"{name} is of another kind"
+
+
+def _become(module: nn.Module, fused: type[FusedModule], backend: Backend, keeps_products: bool) -> None:
+    # Theirs stays a base: transformers and DeepSpeed know their modules, and checkpointing its layers, by class.
+    theirs = type(module)
+    names = {"backend": backend, "keeps_products": keeps_products, "__module__": __name__}
+    module.__class__ = type(f"Fused{theirs.__name__}", (fused, theirs), names)

@@ -1,0 +1,173 @@
+"""The backbone: a transformers causal LM that takes packed documents and gives the weighted loss.
+
+What is changed about the model is visible here: attention is our packed one, registered under a name of its own; the
+head computes the loss inside its own forward, so that ZeRO-3 gathers its weight and reduces its gradient like any other
+layer's, and no logits are kept; and, as --model.kernels says, norms, rotary embedding, MLP and residual sums go through
+our kernels (`PATCHES` in `model/layers.py`).
+"""
+
+import copy
+import functools
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+from alttrain.engine.config import ModelConfig
+from alttrain.engine.errors import ConfigError
+from alttrain.engine.model.backbone import Backbone
+from alttrain.engine.model.layers import fuse
+from alttrain.engine.trace.roles import ROLES
+from alttrain.kernels.attention import packed_attention
+from alttrain.kernels.backend import INTERPRETED, Backend
+from alttrain.kernels.linear_cross_entropy import weighted_linear_cross_entropy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ATTENTION = "alttrain_packed"
+
+# GPUs on which every kernel has passed its native tests, and the folder under benchmarks/results that shows it.
+PROVEN_GPUS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Which kernels a model on some device runs."""
+
+    backend: Backend
+    """Path of every kernel that is called."""
+    fuses_layers: bool
+    """Whether transformers' layers are replaced at all."""
+    reason: str
+    """For people."""
+
+
+def choose_kernels(wanted: str, device: torch.device) -> Kernels:
+    """Return what --model.kernels means on `device`.
+
+    Raises:
+        ConfigError: Triton is asked for where it cannot run.
+    """
+    if wanted == "torch":
+        return Kernels("torch", False, "PyTorch")
+    if wanted == "triton":
+        if device.type != "cuda" and not INTERPRETED:
+            raise ConfigError(
+                "--model.kernels triton: this machine has no CUDA device, and Triton's kernels run on nothing else. "
+                "Use auto."
+            )
+        return Kernels("triton", True, "Triton")
+    if device.type != "cuda":
+        return Kernels("torch", True, "PyTorch, lean")
+    gpu = torch.cuda.get_device_name(device)
+    if gpu in PROVEN_GPUS:
+        return Kernels("triton", True, f"Triton, proven on {gpu}")
+    return Kernels(
+        "torch", False, f"PyTorch, as Triton's are not proven on {gpu} yet (--model.kernels triton uses them)"
+    )
+
+
+class LossHead(nn.Linear):
+    """The head of a causal LM, whose forward is the loss."""
+
+    backend: Backend
+
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, labels: Tensor, loss_weights: Tensor, label_span_ids: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weighted loss sum (), and for each role the sum of nll and the number of tokens (num_roles,)."""
+        assert self.weight.shape == (self.out_features, self.in_features), self.weight.shape
+        sums = weighted_linear_cross_entropy(
+            hidden, self.weight, labels, loss_weights, label_span_ids, rows, num_spans=len(ROLES), backend=self.backend
+        )
+        return sums.loss_sum, sums.nll_sums, sums.token_counts
+
+
+class PackedCausalLM(nn.Module):
+    """A causal LM over packs of documents: tokens in, loss sums out."""
+
+    def __init__(self, causal_lm: "PreTrainedModel", kernels: Kernels) -> None:
+        super().__init__()
+        self.causal_lm = causal_lm
+        self.kernels = kernels
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        labels: Tensor,
+        loss_weights: Tensor,
+        label_span_ids: Tensor,
+        rows: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `LossHead` does for one pack; shapes as in `PackedBatch`."""
+        hidden = self.causal_lm.model(
+            input_ids=input_ids,  # (1, N)
+            position_ids=position_ids,  # (1, N), restarting at each document
+            attention_mask=None,
+            use_cache=False,
+            cu_seq_lens_q=cu_seqlens,
+            cu_seq_lens_k=cu_seqlens,
+            max_length_q=max_seqlen,
+            max_length_k=max_seqlen,
+        ).last_hidden_state
+        head = self.causal_lm.lm_head
+        loss_sums: tuple[Tensor, Tensor, Tensor] = head(hidden[0], labels, loss_weights, label_span_ids, rows)
+        return loss_sums
+
+
+def build_model(
+    config: ModelConfig, backbone: Backbone, device: torch.device, construction: AbstractContextManager[Any]
+) -> PackedCausalLM:
+    """Build the model on `device` inside `construction` (ZeRO-3's partitioning, or nothing); weights are not filled."""
+    from transformers import AttentionInterface, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    AttentionInterface.register(ATTENTION, packed_attention)
+    model_config = copy.deepcopy(backbone.config)  # the export writes the original
+    model_config.use_cache = False
+    with no_init_weights(), device, construction:
+        causal_lm = AutoModelForCausalLM.from_config(
+            model_config, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
+        )
+    causal_lm.tie_weights()
+    kernels = choose_kernels(config.kernels, device)
+    causal_lm.lm_head.__class__ = LossHead
+    causal_lm.lm_head.backend = kernels.backend
+    # Frequencies are rebuilt outside of `construction`: ZeRO-3's makes every new float tensor bfloat16, and rotary
+    # angles at position 8,000 need float32.
+    rotary = causal_lm.model.rotary_emb
+    causal_lm.model.rotary_emb = type(rotary)(config=model_config).to(device)
+    assert causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
+    if kernels.fuses_layers:
+        unfit = fuse(causal_lm, kernels.backend, keeps_products=config.checkpointing == "selective")
+        if unfit:
+            kernels = Kernels(kernels.backend, False, f"{kernels.reason}, but not in the layers: {unfit}")
+    _set_checkpointing(causal_lm, config.checkpointing)
+    return PackedCausalLM(causal_lm.train(), kernels)
+
+
+def _set_checkpointing(causal_lm: "PreTrainedModel", checkpointing: str) -> None:
+    if checkpointing == "off":
+        return
+    options: dict[str, Any] = {"use_reentrant": False}
+    if checkpointing == "selective":
+        options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keep_products)
+    if hasattr(causal_lm, "activation_checkpointing_enable"):  # transformers 5.2x; the older name warns there
+        causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Keep matrix products and attention, recompute the cheap rest (norms, rotary, activation)."""
+    name = str(operation)
+    is_product = name in ("aten.mm.default", "aten.addmm.default", "aten.bmm.default") or "attention" in name
+    return CheckpointPolicy.MUST_SAVE if is_product or "varlen_attn" in name else CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,0 +1,145 @@
+"""The card beside a built data set: where its rows come from, what was left out and why, and what they hold.
+
+Numbers and names only: no text of a row ever enters a card.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alttrain.engine.restructure.traces import Dropped, Ordinary
+from alttrain.engine.trace.roles import ROLES
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A source, with the number of its rows that could be taken and that were."""
+
+    source: Ordinary
+    num_usable: int
+    num_taken: int
+    num_wanted: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the rows are."""
+
+    unit: str
+    """`tokens` or `characters`."""
+    rows: Sequence[Counter[str]]
+    """The units of each role, for every row."""
+
+    @property
+    def totals(self) -> list[int]:
+        """The length of every row."""
+        return [row.total() for row in self.rows]
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """All that a card states."""
+
+    file: str
+    sha256: str
+    structure: str
+    order: Sequence[str]
+    seed: int
+    sources: Sequence[Taken]
+    dropped: Sequence[Dropped]
+    avoid: Mapping[str, str]
+    """sha256 of each file."""
+    lengths: Lengths
+
+    @property
+    def shortages(self) -> list[str]:
+        """A sentence for each label of which fewer rows remain than were asked for."""
+        return [
+            f"Of {taken.num_wanted} {taken.source.label} rows asked for, {taken.num_taken} remain: all are taken."
+            for taken in self.sources
+            if taken.num_taken < taken.num_wanted
+        ]
+
+    @property
+    def reasons(self) -> list[tuple[str, str, int]]:
+        """Source, reason and number of rows left out for it."""
+        counts = Counter((one.source, one.reason) for one in self.dropped)
+        return [(*key, count) for key, count in sorted(counts.items())]
+
+
+def summary(facts: DataFacts) -> str:
+    """Return what was made and what was left out, in a few lines."""
+    taken = ", ".join(f"{one.num_taken} {one.source.label} of {one.num_usable}" for one in facts.sources)
+    totals = facts.lengths.totals
+    return "\n".join(
+        [
+            f"{facts.file}: {len(totals)} rows ({taken}), structure {facts.structure}; "
+            f"{facts.lengths.unit} a row: {sum(totals) / len(totals):.1f} on average, {max(totals)} at most.",
+            *facts.shortages,
+            *(f"Left out: {count} of {source}: {reason}" for source, reason, count in facts.reasons),
+        ]
+    )
+
+
+def data_card(facts: DataFacts) -> str:
+    """Return the card as Markdown; the same facts give the same text."""
+    num_rows = len(facts.lengths.rows)
+    sections = [
+        f"# {facts.file}",
+        f"{num_rows} rows for supervised fine-tuning of a reasoning model, made by `recipes/build_dataset.py`: "
+        f"structure `{facts.structure}` ({', '.join(facts.order)}), seed {facts.seed}, sha256 `{facts.sha256}`.",
+        *facts.shortages,
+        "## Sources",
+        _sources(facts.sources),
+        "## Left out",
+        _dropped(facts),
+        "## Lengths",
+        _lengths(facts.lengths),
+        "## How it was made",
+        "The understanding is the first real sentence of the source's trace. The assessment is one sentence put "
+        "together from templates by the row's label and category; no model and no person looked at the row. A harmful "
+        "row's reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a "
+        "benign row's are the source's. Two prompts count as the same when they are equal in NFKC, without regard to "
+        "case, runs of white space and punctuation at the end: paraphrases are not found. The rows of a label are a "
+        "simple random sample of those that remain; categories are not balanced.",
+        "The prompts of harmful rows describe harmful acts. They are meant for teaching a model to refuse.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _sources(sources: Sequence[Taken]) -> str:
+    lines = []
+    for taken in sources:
+        source, config = taken.source, taken.source.config
+        num_read = len(source.traces) + len(source.unusable)
+        what = (config.title, source.label, config.licence or "not stated", Path(config.path).name, source.sha256)
+        lines.append((*what, num_read, taken.num_usable, taken.num_taken))
+    return _table(("source", "label", "licence", "file", "sha256", "read", "remain", "taken"), lines)
+
+
+def _dropped(facts: DataFacts) -> str:
+    lines = [_table(("source", "reason", "rows"), facts.reasons) if facts.reasons else "Nothing was left out."]
+    if facts.avoid:
+        by_file = Counter(one.avoided_in for one in facts.dropped)
+        hashes = [(name, sha256, by_file[name]) for name, sha256 in facts.avoid.items()]
+        lines.append("Prompts were compared with every text in these files; a row counts at the first that holds it:")
+        lines.append(_table(("file", "sha256", "rows"), hashes))
+    return "\n\n".join(lines)
+
+
+def _lengths(lengths: Lengths) -> str:
+    totals, num_rows = lengths.totals, len(lengths.rows)
+    lines: list[tuple[str, int, int, str]] = []
+    for role in ROLES:
+        units = [row[role] for row in lengths.rows if row[role]]
+        if units:
+            lines.append((role, len(units), sum(units), f"{sum(units) / num_rows:.1f}"))
+    lines.append(("all", num_rows, sum(totals), f"{sum(totals) / num_rows:.1f}"))
+    table = _table(("role", "rows", lengths.unit, f"{lengths.unit} / all rows"), lines)
+    return f"{table}\n\nThe longest row has {max(totals)} {lengths.unit}."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [[str(cell).replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

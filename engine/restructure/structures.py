@@ -1,0 +1,154 @@
+"""An ordinary reasoning trace becomes an AltTrain example, or one of the controls on the same prompt and answer.
+
+AltTrain (arXiv 2604.18946) keeps the first sentence of a trace, which says what is asked, adds one sentence that
+judges it, and lets the judgement decide the rest: a harmful request is refused in a sentence, a benign one is solved
+as before. Everything that is written here is a function of (seed, id, label, category), so the controls differ in
+structure alone.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from alttrain.engine.errors import DataError
+from alttrain.engine.restructure.phrases import (
+    BENIGN_FRAMES,
+    DECISIONS,
+    HARMFUL_FRAMES,
+    REFUSALS,
+    TURNS,
+    benign_topic,
+    harmful_topic,
+)
+from alttrain.engine.trace.roles import Message, Row, Span, is_filler, split_sentences
+
+Structure = Literal[
+    "full",
+    "no-assessment",
+    "no-understanding",
+    "no-conditional",
+    "assessment-last",
+    "after-answer",
+    "answer-only",
+]
+
+ORDER: Mapping[Structure, tuple[str, ...]] = {
+    "full": ("understanding", "assessment", "reasoning", "answer"),
+    "no-assessment": ("understanding", "reasoning", "answer"),
+    "no-understanding": ("assessment", "reasoning", "answer"),
+    # The roles of `full`, but a harmful trace goes on as it did before instead of stopping at the assessment.
+    "no-conditional": ("understanding", "assessment", "reasoning", "answer"),
+    "assessment-last": ("understanding", "reasoning", "assessment", "answer"),
+    "after-answer": ("understanding", "reasoning", "answer", "assessment"),
+    "answer-only": ("answer",),
+}
+
+_FORMULAS = (("\\[", "\\]"), ("\\(", "\\)"), ("\\begin{", "\\end{"))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A prompt with an ordinary reasoning trace and answer, and what is known about the prompt."""
+
+    id: str
+    label: Literal["harmful", "benign"]
+    categories: tuple[str, ...]
+    messages: tuple[Message, ...]
+    think: str
+    answer: str
+    source: str
+    where: str
+    """`file:line`, for errors."""
+
+
+class Assessor(Protocol):
+    """Whatever can judge a request in one sentence: the templates below, a served model, a person."""
+
+    def __call__(self, trace: Trace) -> str:
+        """Return one sentence that says whether the request is harmful, and why."""
+        ...
+
+
+def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int) -> Row:
+    """Return `trace` as a row of the given structure.
+
+    Prompt, label and answer are the same in every structure. Each text but the first begins with the space that
+    separates it from the one before; fillers before the first real sentence are dropped; an empty text makes no span.
+
+    Raises:
+        DataError: the trace holds no real sentence, or the assessor returned nothing.
+    """
+    understanding, rest = split_understanding(trace)
+    answer, reasoning = trace.answer.strip(), rest
+    if trace.label == "harmful":
+        answer = write_refusal(trace, seed)
+        if structure != "no-conditional":
+            reasoning = " " + write_decision(trace, seed)
+    texts = {"understanding": understanding, "reasoning": reasoning, "answer": answer}
+    if "assessment" in ORDER[structure]:
+        assessment = assess(trace).strip()
+        if not assessment:
+            raise DataError(f"{trace.where}: the assessor returned an empty text; it must be one sentence.")
+        texts["assessment"] = " " + assessment
+    spans = [Span(role, texts[role]) for role in ORDER[structure] if texts[role].strip()]
+    if spans:
+        spans[0] = Span(spans[0].role, spans[0].text.lstrip())
+    return Row(trace.id, trace.label, trace.messages, tuple(spans), trace.source, trace.where)
+
+
+def split_understanding(trace: Trace) -> tuple[str, str]:
+    """Return the first real sentence of the trace and everything after it, the space between them with the latter.
+
+    A factorial or a full stop inside a formula may end a sentence there: the understanding then goes on until the
+    formula is closed.
+
+    Raises:
+        DataError: there is no such sentence.
+    """
+    sentences = split_sentences(trace.think.strip())
+    start = next((i for i, sentence in enumerate(sentences) if not is_filler(sentence)), None)
+    if start is None:
+        raise DataError(f"{trace.where}: the trace has no sentence that says anything; a trace needs at least one.")
+    end = start + 1
+    while end < len(sentences) and _opens_formula("".join(sentences[start:end])):
+        end += 1
+    return "".join(sentences[start:end]).strip(), "".join(sentences[end:])
+
+
+def _opens_formula(text: str) -> bool:
+    return any(text.count(opening) > text.count(closing) for opening, closing in _FORMULAS)
+
+
+@dataclass(frozen=True)
+class TemplateAssessor:
+    """Judges by the label it is given: a frame, a name for the category and a reason, drawn from (seed, id)."""
+
+    seed: int = 0
+
+    def __call__(self, trace: Trace) -> str:
+        """Return the sentence; the same for the same seed and trace."""
+        is_harmful = trace.label == "harmful"
+        frames = HARMFUL_FRAMES if is_harmful else BENIGN_FRAMES
+        topic = harmful_topic(trace.categories) if is_harmful else benign_topic(trace.categories)
+        frame, kind, reason = _draw(self.seed, trace, "assessment", frames, topic.kinds, topic.reasons)
+        return frame.format(kind=kind, reason=reason)
+
+
+def write_decision(trace: Trace, seed: int) -> str:
+    """Return the sentence that stops a harmful trace; it judges nothing, so that `no-assessment` has no assessment."""
+    topic = harmful_topic(trace.categories)
+    start, end = _draw(seed, trace, "decision", DECISIONS, topic.turns or TURNS)
+    return start + end
+
+
+def write_refusal(trace: Trace, seed: int) -> str:
+    """Return the short refusal that answers a harmful prompt, with something to do instead."""
+    topic = harmful_topic(trace.categories)
+    opener, offer = _draw(seed, trace, "refusal", REFUSALS, topic.offers)
+    return f"{opener} {offer}"
+
+
+def _draw(seed: int, trace: Trace, purpose: str, *choices: Sequence[str]) -> list[str]:
+    draw = random.Random(f"{seed}/{trace.id}/{purpose}")  # a text seed is hashed with SHA-512: the same on any machine
+    return [draw.choice(options) for options in choices]

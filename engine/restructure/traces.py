@@ -1,0 +1,158 @@
+"""Ordinary reasoning traces from a file: what `restructure` starts from.
+
+Rows are read by the same code that reads training data; one that holds no usable trace is left out with its reason.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alttrain.engine.data.formats import Format, parse_columns, parse_row
+from alttrain.engine.data.sources import Item, read_source
+from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.restructure.structures import Trace, split_understanding
+
+Label = Literal["harmful", "benign"]
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A file of ordinary traces, and how to read it."""
+
+    path: str = ""
+    """A file (.jsonl, .json, .parquet) or hub id; empty for no rows of this label."""
+    columns: str = ""
+    """Names in the source, as in prompt=question,response=answer."""
+    think_open: str = "<think>"
+    """What opens the reasoning in a response; it may be missing there."""
+    think_close: str = "</think>"
+    """What closes the reasoning in a response."""
+    category_column: str = "category"
+    """The column with the row's category, or with a list of them; it may be missing."""
+    category: str = ""
+    """The category of rows that name none, as in mathematics."""
+    name: str = ""
+    """What the rows, their ids and the card call the source; empty for the file's name."""
+    licence: str = ""
+    """The source's licence, for the card."""
+
+    @property
+    def title(self) -> str:
+        """What to call the source."""
+        return self.name or Path(self.path).stem
+
+    @property
+    def slug(self) -> str:
+        """The beginning of its rows' ids: the title's letters and digits in lower case."""
+        return "".join(filter(str.isalnum, self.title.lower()))
+
+
+@dataclass(frozen=True)
+class BenignConfig(SourceConfig):
+    """A file of ordinary traces whose answers are kept."""
+
+    answer_open: str = ""
+    """What opens the answer, as in <answer>; empty where nothing does."""
+    answer_close: str = ""
+    """What closes the answer."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that was left out: where it stood, and why."""
+
+    where: str
+    source: str
+    reason: str
+    avoided_in: str = ""
+    """The file to avoid that holds its prompt, where that is the reason."""
+
+
+@dataclass(frozen=True)
+class Ordinary:
+    """What one source holds."""
+
+    config: SourceConfig
+    label: Label
+    sha256: str
+    """Of the file; empty for a hub id."""
+    traces: list[Trace]
+    unusable: list[Dropped]
+
+
+def read_ordinary(config: SourceConfig) -> Ordinary:
+    """Return the traces of a source, numbered from 1 as they stand there.
+
+    Raises:
+        ConfigError: `columns` is not of its form.
+        DataError: the file is missing or broken.
+    """
+    label: Label = "benign" if isinstance(config, BenignConfig) else "harmful"
+    traces: list[Trace] = []
+    unusable: list[Dropped] = []
+    try:
+        # The opening delimiter may be missing in a response, so the usual one does no harm where the source has none.
+        row_format = Format(parse_columns(config.columns), config.think_open or "<think>", config.think_close)
+    except ConfigError as error:
+        raise ConfigError(_our_flags(error, label)) from error
+    for item in read_source(config.path) if config.path else ():
+        try:
+            traces.append(read_trace(item, config, label, row_format))
+        except DataError as error:
+            reason = _our_flags(error, label).removeprefix(f"{item.where}: ")
+            unusable.append(Dropped(item.where, config.title, reason))
+    return Ordinary(config, label, sha256_of(config.path), traces, unusable)
+
+
+def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Format) -> Trace:
+    """Return the trace that `item` holds.
+
+    Raises:
+        DataError: it holds none that can be used.
+    """
+    row, _ = parse_row(item, config.title, row_format)
+    think = "".join(span.text for span in row.spans if span.role in ("understanding", "assessment", "reasoning"))
+    answer = "".join(span.text for span in row.spans if span.role == "answer")
+    if not think:
+        raise DataError("the response has no reasoning between its delimiters; a trace needs some.")
+    if isinstance(config, BenignConfig):
+        answer = _unwrap(answer, config)
+    trace = Trace(
+        id=f"{config.slug}-{item.number}",
+        label=label,
+        categories=_categories(item, config),
+        messages=row.messages,
+        think=think,
+        answer=answer,
+        source=config.title,
+        where=item.where,
+    )
+    split_understanding(trace)
+    return trace
+
+
+def sha256_of(path: str) -> str:
+    """Return the hash of a file's bytes, or nothing where `path` names no file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
+
+
+def _unwrap(answer: str, config: BenignConfig) -> str:
+    opening, closing = config.answer_open, config.answer_close
+    if not (answer.startswith(opening) and answer.endswith(closing)):
+        raise DataError(f"the answer does not stand between {opening!r} and {closing!r}; give the source's own.")
+    inside = answer[len(opening) : len(answer) - len(closing)].strip()
+    if not inside:
+        raise DataError("the response has no answer; a benign trace needs one.")
+    return inside
+
+
+def _categories(item: Item, config: SourceConfig) -> tuple[str, ...]:
+    value = item.value.get(config.category_column) if isinstance(item.value, dict) else None
+    named = value if isinstance(value, list) else [value]
+    return tuple(name for name in named if isinstance(name, str) and name) or (config.category,)
+
+
+def _our_flags(error: Exception, label: Label) -> str:
+    """Return the message with the flags of this source in it: the readers of training data speak of --data."""
+    return str(error).replace("--data.", f"--{label}.")

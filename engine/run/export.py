@@ -1,0 +1,99 @@
+"""The trained model as a folder that transformers loads and a server serves.
+
+No rank gathers the model: parameters pass one at a time, and the ranks take turns at holding and writing a shard.
+"""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from alttrain.engine.config import RunConfig
+from alttrain.engine.distributed.world import World
+from alttrain.engine.distributed.zero import ZeroEngine
+from alttrain.engine.model.backbone import Backbone
+from alttrain.engine.report.model_card import model_card
+from alttrain.engine.run.folder import RunFolder, write_whole
+
+SHARD_BYTES = 4 * 2**30
+
+
+def export_model(engine: ZeroEngine, backbone: Backbone, config: RunConfig, folder: RunFolder, world: World) -> None:
+    """Write OUT/model, replacing the one that stands there only when the new one is whole. Collective."""
+    incoming = folder.path / ".model.incoming"
+    if world.is_first:
+        shutil.rmtree(incoming, ignore_errors=True)
+        incoming.mkdir(parents=True)
+    world.barrier()
+    sizes = engine.parameter_bytes()
+    shards = plan_shards(sizes, SHARD_BYTES)
+    for first in range(0, len(shards), world.size):
+        _write_shards(engine, shards, first, incoming, world)
+    world.barrier()
+    if world.is_first:
+        if len(shards) > 1:
+            _write_index(sizes, shards, incoming)
+        _write_companions(backbone, config, folder, incoming)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        os.replace(incoming, folder.model)
+    world.barrier()
+
+
+def plan_shards(sizes: dict[str, int], shard_bytes: int) -> list[list[str]]:
+    """Split parameters, in order, into shards of at most `shard_bytes`; a larger parameter gets one of its own."""
+    shards: list[list[str]] = []
+    filled = 0
+    for name, size in sizes.items():
+        if not shards or filled + size > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
+
+
+def shard_name(index: int, count: int) -> str:
+    """Return the file name that transformers expects of shard `index` of `count`."""
+    return "model.safetensors" if count == 1 else f"model-{index + 1:05d}-of-{count:05d}.safetensors"
+
+
+def _write_shards(engine: ZeroEngine, shards: list[list[str]], first: int, folder: Path, world: World) -> None:
+    """Gather as many shards as there are ranks, one for each, then write them all at the same time."""
+    tensors: dict[str, Tensor] = {}
+    for index in range(first, min(first + world.size, len(shards))):
+        for name in shards[index]:
+            with engine.gathered(name) as whole:
+                if world.rank == index - first:
+                    tensors[name] = whole.to("cpu", copy=True).contiguous()
+    if tensors:
+        file = folder / shard_name(first + world.rank, len(shards))
+        save_file(tensors, file, metadata={"format": "pt"})
+        file.chmod(0o644)  # safetensors leaves it readable by its owner alone, and a server often is somebody else
+
+
+def _write_index(sizes: dict[str, int], shards: list[list[str]], folder: Path) -> None:
+    weight_map = {name: shard_name(index, len(shards)) for index, names in enumerate(shards) for name in names}
+    index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+    write_whole(folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
+
+
+def _write_companions(backbone: Backbone, config: RunConfig, folder: RunFolder, incoming: Path) -> None:
+    from transformers import GenerationConfig
+
+    model_config: Any = copy.deepcopy(backbone.config)
+    model_config.dtype = getattr(torch, config.model.dtype)
+    model_config.architectures = [backbone.architecture]
+    model_config.save_pretrained(incoming)
+    backbone.tokenizer.save_pretrained(incoming)
+    if (backbone.folder / "generation_config.json").is_file():
+        generation = GenerationConfig.from_pretrained(backbone.folder)
+    else:
+        generation = GenerationConfig.from_model_config(model_config)
+    generation.save_pretrained(incoming)
+    write_whole(incoming / "README.md", model_card(config, folder))

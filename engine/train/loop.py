@@ -1,0 +1,134 @@
+"""The training loop, whole: a run is read here from top to bottom.
+
+Everything a user can get wrong is found before the first file is written; then one optimizer step after another, exact
+over ranks, micro-batches and packs, until the model is exported.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alttrain.engine.config import RunConfig
+from alttrain.engine.data.batch import StepBatch, collate_step
+from alttrain.engine.data.dataset import Dataset, load_dataset
+from alttrain.engine.data.packs import Plan
+from alttrain.engine.distributed.world import World
+from alttrain.engine.distributed.zero import ZeroEngine
+from alttrain.engine.model.backbone import open_backbone
+from alttrain.engine.report.run_report import write_report
+from alttrain.engine.run.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from alttrain.engine.run.export import export_model
+from alttrain.engine.run.folder import RunFolder
+from alttrain.engine.run.metrics import MetricsLog, StepStats
+from alttrain.engine.trace.roles import ROLES
+from alttrain.engine.train.held_out import evaluate
+from alttrain.engine.train.schedule import learning_rate
+
+
+def train(config: RunConfig) -> None:
+    """Fine-tune as `config` says; afterwards the run folder holds the exported model, the metrics and a report.
+
+    Raises:
+        AlttrainError: anything the user can mend; what is wrong with settings, data, model or run folder is found
+            before anything is written.
+    """
+    backbone = open_backbone(config)
+    max_tokens = min(config.batch.pack_tokens, backbone.max_tokens)
+    train_set = load_dataset(config.data.train, config.data, config.loss, backbone.tokenizer, max_tokens)
+    eval_set = load_dataset(config.data.eval, config.data, config.loss, backbone.tokenizer, max_tokens)
+    work = backbone.work
+    plan = Plan(train_set.lengths, config.batch, config.schedule, config.seed)
+    folder = RunFolder(Path(config.output))
+
+    with World.from_environment() as world:
+        facts = _facts(config, train_set, eval_set, plan, world)
+        folder.check(config, facts)
+        checkpoint = newest_checkpoint(folder) if config.resume else None
+        engine = ZeroEngine(config, backbone, world)
+
+        done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
+        world.barrier()  # every rank has looked at the folder and built its model: now it may be written to
+        if world.is_first:
+            _announce(config, train_set, eval_set, plan, world, done, engine.kernels.reason)
+            folder.create(config, facts)
+            folder.cut(done)
+
+        if done == 0 and eval_set.examples:
+            evaluate(engine, eval_set, work, config, folder, world, step=0)
+        sizes = {"pack_tokens": config.batch.pack_tokens, "first_step": done, "num_steps": plan.num_steps}
+        with MetricsLog(folder, world, dtype=config.model.dtype, **sizes) as log:
+            for step in range(done + 1, plan.num_steps + 1):
+                drawn = plan.draw(step - 1, config.batch.pack_tokens, world.size, work)
+                packs = [[train_set.examples[index] for index in pack] for pack in drawn.packs[world.rank]]
+                batch = collate_step(
+                    packs, config.loss.weights(), config.loss.per, world.device, backend=engine.kernels.backend
+                )
+                lr = learning_rate(config.optim.lr, config.schedule, step, plan.num_steps)
+                log.add(step, lr, drawn, train_step(engine, batch, world, lr))
+
+                if eval_set.examples and _is_due(config.eval.every, step, plan.num_steps):
+                    with log.paused():
+                        evaluate(engine, eval_set, work, config, folder, world, step=step)
+                if config.checkpoint.every and _is_due(config.checkpoint.every, step, plan.num_steps):
+                    with log.paused():
+                        save_checkpoint(engine, folder, world, step, config.checkpoint.keep)
+
+        export_model(engine, backbone, config, folder, world)
+        if world.is_first:
+            write_report(folder)
+            sys.stderr.write(f"model: {folder.model}\nreport: {folder.report}\n")
+
+
+def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) -> StepStats:
+    """Take one optimizer step over `batch`, this rank's share of the step.
+
+        loss = sum of w(role(label)) * nll over ranks, micro-batches, packs and tokens / D
+
+    D is summed over the ranks before the first forward, so that a token counts the same wherever packing put it.
+    No number is read here: what waits for the device is DeepSpeed's own (`distributed/zero.py` says where).
+    """
+    denominator = world.sum(batch.denominator)
+    sums = torch.zeros(1 + 2 * len(ROLES), dtype=torch.float64, device=world.device)
+    for index, micro_batch in enumerate(batch.micro_batches):
+        loss_sum, nll_sums, token_counts = engine.loss_sums(micro_batch)
+        engine.backward(loss_sum, denominator, is_last=index == len(batch.micro_batches) - 1)
+        sums += torch.cat([loss_sum.detach().reshape(1).double(), nll_sums.double(), token_counts.double()])
+    grad_norm = engine.step(lr)
+
+    totals = world.sum(torch.cat([sums, batch.weight_sum.reshape(1)]))
+    loss_sum, nll_sums, token_counts, weight_sum = torch.split(totals, [1, len(ROLES), len(ROLES), 1])
+    return StepStats(loss_sum[0] / denominator, nll_sums, token_counts, weight_sum[0], grad_norm)
+
+
+def _facts(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World) -> dict[str, Any]:
+    """Return what config.json records beside the settings, and what a resumed run must find unchanged."""
+    return {
+        "world_size": world.size,
+        "num_steps": plan.num_steps,
+        "data": {
+            "files": [*config.data.train, *config.data.eval],
+            "train": train_set.report.as_dict(),
+            "eval": eval_set.report.as_dict() if eval_set.examples else {},
+        },
+    }
+
+
+def _announce(
+    config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World, done: int, kernels: str
+) -> None:
+    """Tell the user what was read and what will be done; what was skipped or left unsegmented is part of it."""
+    sys.stderr.write(f"train: {train_set.report.summary()}\n")
+    if eval_set.examples:
+        sys.stderr.write(f"held out: {eval_set.report.summary()}\n")
+    if config.resume:
+        found = f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting"
+        sys.stderr.write(f"{found}\n")
+    sys.stderr.write(
+        f"{plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}\nkernels: {kernels}\n"
+    )
+
+
+def _is_due(every: int, step: int, num_steps: int) -> bool:
+    return step == num_steps or (every > 0 and step % every == 0)

@@ -1,0 +1,171 @@
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alttrain.engine.data.batch import PackedBatch, StepBatch, collate_step
+from alttrain.engine.data.packs import WorkModel, pack_step
+from alttrain.engine.trace.roles import ROLES, Example
+from alttrain.kernels.span_weights import Per
+
+CPU = torch.device("cpu")
+PROMPT, ASSESSMENT, ANSWER = (ROLES.index(role) for role in ("prompt", "assessment", "answer"))
+WEIGHTS = dict.fromkeys(ROLES, 1.0) | {"prompt": 0.0, "opening": 0.0, "assessment": 2.0}
+
+
+def example(*roles: int, first_token: int = 100) -> Example:
+    return Example("row", list(range(first_token, first_token + len(roles))), list(roles), "rows.jsonl:1")
+
+
+def random_examples(count: int, seed: int = 0) -> list[Example]:
+    draw = random.Random(seed)
+    lengths = [draw.randrange(1, 40) for _ in range(count)]
+    return [
+        example(*(draw.randrange(len(ROLES)) for _ in range(n)), first_token=1000 * i) for i, n in enumerate(lengths)
+    ]
+
+
+def collate(examples: list[Example], *, capacity: int = 64, world: int = 1, per: Per = "weight") -> list[StepBatch]:
+    ranks = pack_step([len(e.input_ids) for e in examples], capacity, world, WorkModel(1.0, 0.0))
+    return [collate_step([[examples[i] for i in pack] for pack in packs], WEIGHTS, per, CPU) for packs in ranks]
+
+
+def by_hand(examples: list[Example]) -> dict[tuple[int, int], float]:
+    """Weight of each (token, next token) pair that is trained; tokens of `random_examples` are all different."""
+    return {
+        (read, predicted): WEIGHTS[ROLES[role]]
+        for e in examples
+        for read, predicted, role in zip(e.input_ids, e.input_ids[1:], e.span_ids[1:], strict=False)
+        if WEIGHTS[ROLES[role]]
+    }
+
+
+def trained(batch: PackedBatch) -> dict[tuple[int, int], float]:
+    ids, labels, weights = batch.input_ids[0].tolist(), batch.labels.tolist(), batch.loss_weights.tolist()
+    return {(ids[row], labels[row]): weights[row] for row in batch.rows.tolist()}
+
+
+def test_two_documents_by_hand() -> None:
+    pack = [example(PROMPT, PROMPT, ASSESSMENT, ANSWER), example(PROMPT, ANSWER, first_token=200)]
+    step = collate_step([pack], WEIGHTS, "weight", CPU)
+    (batch,) = step.micro_batches
+    assert batch.input_ids.tolist() == [[100, 101, 102, 103, 200, 201]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert batch.cu_seqlens.tolist() == [0, 4, 6]
+    assert batch.max_seqlen == 4
+    assert batch.labels.tolist() == [101, 102, 103, -100, 201, -100]
+    assert batch.label_span_ids.tolist() == [PROMPT, ASSESSMENT, ANSWER, 0, ANSWER, 0]
+    assert batch.loss_weights.tolist() == [0.0, 2.0, 1.0, 0.0, 1.0, 0.0]
+    assert batch.rows.tolist() == [1, 2, 4]
+    assert step.denominator.item() == step.weight_sum.item() == 4.0
+
+
+def test_shapes_and_dtypes() -> None:
+    (step,) = collate(random_examples(20))
+    assert len(step.micro_batches) > 1
+    for batch in step.micro_batches:
+        lengths = batch.cu_seqlens.diff().tolist()
+        n = sum(lengths)
+        assert batch.max_seqlen == max(lengths)
+        for tensor, shape, dtype in (
+            (batch.input_ids, (1, n), torch.int64),
+            (batch.position_ids, (1, n), torch.int64),
+            (batch.cu_seqlens, (len(lengths) + 1,), torch.int32),
+            (batch.labels, (n,), torch.int64),
+            (batch.label_span_ids, (n,), torch.uint8),
+            (batch.loss_weights, (n,), torch.float32),
+            (batch.rows, (len(batch.rows),), torch.int64),
+        ):
+            assert (tuple(tensor.shape), tensor.dtype) == (shape, dtype)
+    for total in (step.denominator, step.weight_sum):
+        assert (total.shape, total.dtype) == ((), torch.float64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 30), seed=st.integers(0, 99), capacity=st.integers(40, 200), world=st.integers(1, 5))
+def test_packing_and_ranks_change_no_weight_and_no_sum(count: int, seed: int, capacity: int, world: int) -> None:
+    examples = random_examples(count, seed)
+    steps = collate(examples, capacity=capacity, world=world)
+    found: dict[tuple[int, int], float] = {}
+    for step in steps:
+        for batch in step.micro_batches:
+            pairs = trained(batch)
+            assert not found.keys() & pairs.keys()
+            found |= pairs
+    expected = by_hand(examples)
+    assert found == expected
+    assert sum(step.denominator.item() for step in steps) == sum(expected.values())
+    assert len({len(step.micro_batches) for step in steps}) == 1
+
+
+@pytest.mark.parametrize("per", ["weight", "token", "example"])
+def test_the_denominator_is_the_same_on_one_rank_and_on_four(per: Per) -> None:
+    examples = random_examples(30)
+    one, four = collate(examples, per=per), collate(examples, per=per, world=4)
+    assert sum(step.denominator.item() for step in four) == pytest.approx(one[0].denominator.item(), rel=1e-14)
+    weights = [sum(b.loss_weights.sum().item() for step in steps for b in step.micro_batches) for steps in (one, four)]
+    assert weights[0] == pytest.approx(weights[1], rel=1e-5)
+    if per != "token":
+        assert weights[0] == pytest.approx(one[0].denominator.item(), rel=1e-5)
+
+
+def test_an_empty_pack_is_one_dummy_token_without_a_label() -> None:
+    step = collate_step([[example(PROMPT, ANSWER)], []], WEIGHTS, "example", CPU)
+    full, empty = step.micro_batches
+    assert empty.input_ids.tolist() == [[0]]
+    assert empty.position_ids.tolist() == [[0]]
+    assert empty.cu_seqlens.tolist() == [0, 1]
+    assert empty.max_seqlen == 1
+    assert empty.labels.tolist() == [-100]
+    assert empty.loss_weights.tolist() == [0.0]
+    assert empty.rows.tolist() == []
+    assert full.rows.tolist() == [0]
+    assert step.denominator.item() == 1.0
+
+
+def test_a_rank_with_nothing_but_an_empty_pack() -> None:
+    step = collate_step([[]], WEIGHTS, "weight", CPU)
+    assert step.denominator.item() == 0.0
+
+
+def test_evaluation_measures_roles_without_weight_too() -> None:
+    packs = [[example(PROMPT, PROMPT, ASSESSMENT, ANSWER)]]
+    weights = WEIGHTS | {"answer": 0.0}
+    assert collate_step(packs, weights, "weight", CPU).micro_batches[0].rows.tolist() == [1]
+    measured = [role == "answer" for role in ROLES]
+    batch = collate_step(packs, weights, "weight", CPU, measured=measured).micro_batches[0]
+    assert batch.rows.tolist() == [1, 2], "beside what has weight"
+    assert batch.loss_weights.tolist() == [0.0, 2.0, 0.0, 0.0]
+
+
+def test_every_row_with_weight_is_among_the_rows() -> None:
+    for step in collate(random_examples(25, seed=3), per="example", world=2):
+        for batch in step.micro_batches:
+            assert batch.rows.tolist() == batch.loss_weights.nonzero().squeeze(1).tolist()
+
+
+def test_micro_batches_are_views_of_the_step() -> None:
+    (step,) = collate(random_examples(20))
+    for field in ("input_ids", "position_ids", "labels", "loss_weights"):
+        storages = {getattr(batch, field).untyped_storage().data_ptr() for batch in step.micro_batches}
+        assert len(storages) == 1, field
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_without_a_host_sync() -> None:
+    packs = [random_examples(20), [], random_examples(9, seed=2)]
+    torch.cuda.init()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step = collate_step(packs, WEIGHTS, "example", torch.device("cuda"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = collate_step(packs, WEIGHTS, "example", CPU)
+    assert step.denominator.item() == expected.denominator.item()
+    for ours, theirs in zip(step.micro_batches, expected.micro_batches, strict=True):
+        assert torch.equal(ours.loss_weights.cpu(), theirs.loss_weights)
+        assert torch.equal(ours.rows.cpu(), theirs.rows)
+        assert torch.equal(ours.position_ids.cpu(), theirs.position_ids)

@@ -1,0 +1,222 @@
+"""What a row may look like, and the sentence for each way in which it may not."""
+
+import json
+from typing import Any
+
+import pytest
+
+from alttrain.engine.data.formats import Format, parse_columns, parse_row
+from alttrain.engine.data.sources import Item
+from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.trace.roles import Message, Row, Span
+
+SPANS = [{"role": "understanding", "text": "It asks."}, {"role": "answer", "text": "Yes."}]
+NATIVE = {"id": "a", "label": "benign", "prompt": "Hello?", "spans": SPANS, "source": "hand"}
+USER = {"role": "user", "content": "Hello?"}
+
+
+def parse(value: Any, row_format: Format = Format()) -> Row:  # noqa: B008 (frozen)
+    return parse_row(Item("f.jsonl:7", 3, value), "f", row_format)[0]
+
+
+def rules(value: Any) -> list[str]:
+    return parse_row(Item("f.jsonl:7", 3, value), "f", Format())[1]
+
+
+def test_a_native_row_is_read_to_the_letter() -> None:
+    assert parse(NATIVE) == Row(
+        "a",
+        "benign",
+        (Message("user", "Hello?"),),
+        (Span("understanding", "It asks."), Span("answer", "Yes.")),
+        "hand",
+        "f.jsonl:7",
+    )
+    assert rules(NATIVE) == ["listed"]
+
+
+def test_spans_may_stand_in_any_order_and_an_answer_may_be_empty_or_missing() -> None:
+    spans = [{"role": "answer", "text": ""}, {"role": "assessment", "text": " x"}, {"role": "reasoning", "text": "y"}]
+    assert [span.role for span in parse({**NATIVE, "spans": spans}).spans] == ["answer", "assessment", "reasoning"]
+    assert len(parse({**NATIVE, "spans": SPANS[:1]}).spans) == 1
+
+
+@pytest.mark.parametrize("name", ["prompt", "question", "instruction"])
+def test_neighbours_are_read_as_they_are(name: str) -> None:
+    row = parse({name: "Hello?", "response": "<think>\nOkay. It asks. It is harmless.\n</think>\n\nYes."})
+    assert row.messages == (Message("user", "Hello?"),)
+    assert row.spans == (
+        Span("understanding", "Okay. It asks."),
+        Span("assessment", " It is harmless."),
+        Span("answer", "Yes."),
+    )
+    assert (row.id, row.label, row.source) == ("f-3", "", "")
+
+
+@pytest.mark.parametrize(
+    ("response", "spans"),
+    [
+        ("A. B.</think>\n\n", (Span("understanding", "A. B."),)),
+        ("<think>\n\n</think>\n\nYes.", (Span("answer", "Yes."),)),
+        ("<think>\nIt asks. And", (Span("unsegmented", "It asks. And"),)),
+        (" Yes. No.\n", (Span("answer", ""), Span("unsegmented", "Yes. No."))),
+        ("<think>Okay.</think>Yes.", (Span("unsegmented", "Okay."), Span("answer", "Yes."))),
+    ],
+)
+def test_what_no_rule_can_place_is_unsegmented(response: str, spans: tuple[Span, ...]) -> None:
+    assert parse({"prompt": "Hello?", "response": response}).spans == spans
+
+
+def test_messages_end_in_a_user_turn_or_in_the_response() -> None:
+    turns = [{"role": "system", "content": "Be kind."}, USER]
+    native = parse({"id": "a", "messages": turns, "spans": SPANS})
+    assert native.messages == (Message("system", "Be kind."), Message("user", "Hello?"))
+    answered = parse({"messages": [*turns, {"role": "assistant", "content": "It asks.</think>Yes."}]})
+    assert answered.messages == native.messages
+    assert answered.spans == native.spans
+
+
+def test_earlier_turns_lose_their_reasoning() -> None:
+    turns = [USER, {"role": "assistant", "content": "<think>\nIt asks.\n</think>\n\nYes."}, USER]
+    assert parse({"messages": turns, "spans": SPANS}).messages[1] == Message("assistant", "Yes.")
+
+
+def test_columns_and_delimiters_may_have_other_names() -> None:
+    row_format = Format(parse_columns("prompt=q, response=a,id=n"), "[T]", "[/T]")
+    row = parse({"q": "Hello?", "prompt": "not this", "n": 5, "a": "[T]It asks.[/T]Yes."}, row_format)
+    assert (row.id, row.messages[0].content) == ("5", "Hello?")
+    assert row.spans == (Span("understanding", "It asks."), Span("answer", "Yes."))
+
+
+def test_plain_text_is_a_row_without_a_conversation() -> None:
+    plain = Row("f-3", "", (), (Span("unsegmented", " It rains.\nIt pours. "),), "", "f.jsonl:7")
+    assert parse({"text": " It rains.\nIt pours. "}) == plain
+    assert parse({"id": None, "prompt": None, "spans": None, "text": " It rains.\nIt pours. "}) == plain
+    assert rules({"text": "It rains."}) == ["plain_text"]
+    named = parse({"body": "It rains.", "prompt": "not this"}, Format(parse_columns("text=body")))
+    assert (named.messages, named.spans) == ((), (Span("unsegmented", "It rains."),))
+
+
+def test_a_conversation_may_be_there_once_more_as_text() -> None:
+    assert parse({**NATIVE, "text": "It rains."}) == parse(NATIVE)
+    answered = {"q": "Hello?", "a": "It asks.</think>Yes.", "text": "It rains."}
+    assert parse(answered, Format(parse_columns("prompt=q,response=a"))).messages == (Message("user", "Hello?"),)
+
+
+def test_columns_name_plain_text_or_a_conversation() -> None:
+    with pytest.raises(ConfigError, match=r"^--data\.columns names both text and response: .+ Leave one out\.$"):
+        parse_columns("text=body,response=a")
+
+
+@pytest.mark.parametrize("text", ["prompt", "prompt=", "color=a", "prompt=a,prompt=b", "=a"])
+def test_columns_refuse(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--data\.columns has '.*: each part is OURS=THEIRS"):
+        parse_columns(text)
+
+
+def _with(**changes: Any) -> dict[str, Any]:
+    return {**NATIVE, **changes}
+
+
+def _span(**changes: Any) -> dict[str, Any]:
+    return _with(spans=[SPANS[0], {**SPANS[1], **changes}])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1], "not an object but a list; a row is one JSON object."),
+        ("text", "not an object but other text; a row is one JSON object."),
+        (None, "not an object but missing or null; a row is one JSON object."),
+        (_with(prompt=None), "prompt is missing or null; it must be text."),
+        ({"spans": SPANS}, "prompt is missing or null; it must be text."),
+        (_with(prompt=" \n"), "prompt is empty; it must be text."),
+        (_with(prompt=5), "prompt is a number; it must be text."),
+        (_with(prompt=[USER]), "prompt is a list; it must be text."),
+        (_with(question="Hello?"), "has the columns prompt and question, and any may be the prompt."),
+        (_with(messages=[USER]), "has both messages and prompt; a row has one of them."),
+        (_with(id=""), "id is empty; it must be text."),
+        (_with(id=True), "id is true or false; it must be text."),
+        (_with(spans=[]), "spans is an empty list; it must be a list with at least one span."),
+        (_with(spans="x"), "spans is other text; it must be a list with at least one span."),
+        (_with(spans=None), "has no spans and no response. List the spans, or name the response with --data.columns."),
+        (_with(response="x"), "has both spans and a response; a row has one of them. Keep one."),
+        (_with(spans=["x"]), "spans[0] is other text; a span is an object with role and text."),
+        (
+            _span(role="thinking"),
+            "spans[1].role is 'thinking'; it must be one of understanding, assessment, reasoning,",
+        ),
+        (_span(role="prompt"), "spans[1].role is 'prompt'; it must be one of understanding,"),
+        (_span(role=None), "spans[1].role is missing or null; it must be one of understanding,"),
+        (_span(text=None), "spans[1].text is missing or null; it must be text."),
+        (_span(text=["x"]), "spans[1].text is a list; it must be text."),
+        (_span(text="a</think>"), "spans[1] (answer) holds the tag '</think>', which is written around the reasoning"),
+        (_span(text="<think>a"), "spans[1] (answer) holds the tag '<think>', which is written around the reasoning"),
+        (_span(text="a\ud800"), "spans[1] (answer) holds half of a surrogate pair, which no text may;"),
+        (_with(prompt="a\udfff"), "prompt holds half of a surrogate pair, which no text may;"),
+        ({"messages": [], "spans": SPANS}, "messages is an empty list; it must be a list with at least one turn."),
+        ({"messages": [5], "spans": SPANS}, "messages[0] is a number; a turn is an object with role and content."),
+        (
+            {"messages": [{"role": "tool", "content": "x"}], "spans": SPANS},
+            "messages[0].role is 'tool'; it must be system, user or assistant.",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}], "spans": SPANS},
+            "messages[0].content is a list; it must be text.",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x"}]},
+            "messages has no user turn before the response; the last turn before it must be the user's.",
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "content": "x"}], "spans": SPANS},
+            "has both spans and a response; a row has one of them. Keep one.",
+        ),
+        ({"text": " "}, "text is empty; it must be text."),
+        ({"text": 5}, "text is a number; it must be text."),
+        ({"text": "a</think>"}, "text holds the tag '</think>', which is written around the reasoning"),
+        ({"text": "a\ud800"}, "text holds half of a surrogate pair, which no text may;"),
+        ({"text": "x", "response": "x"}, "prompt is missing or null; it must be text."),
+        ({"prompt": "x", "response": " "}, "response is empty; it must be text."),
+        ({"prompt": "x", "response": "<think>"}, "the response holds nothing but its delimiters;"),
+        ({"prompt": "x", "response": "<think> </think>"}, "the response holds nothing but its delimiters;"),
+        ({"prompt": "x", "response": "a</think>b</think>c"}, "the response closes its reasoning 2 times"),
+        ({"prompt": "x", "response": "a <think> b</think>c"}, "spans[0] (understanding) holds the tag '<think>',"),
+    ],
+)
+def test_refusals(value: Any, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        parse(value)
+    text = str(error.value)
+    assert text.startswith(f"f.jsonl:7: {message}")
+    assert "\n" not in text
+    assert text.endswith(".")
+
+
+def test_a_named_column_must_be_there() -> None:
+    with pytest.raises(DataError, match=r"^f\.jsonl:7: no column 'q', which --data\.columns names for prompt;"):
+        parse({"prompt": "x", "response": "y"}, Format({"prompt": "q"}))
+
+
+def test_the_source_s_own_delimiters_may_not_stand_in_a_span() -> None:
+    with pytest.raises(DataError, match=r"holds the tag '\[/T\]'"):
+        parse(_span(text="a[/T]"), Format({}, "[T]", "[/T]"))
+
+
+def test_refusals_never_quote_a_row() -> None:
+    """Whatever stands in a row may be harmful: a message says where, never what."""
+    secret = "a secret that must not be told"
+    for changed in (
+        _with(id=secret, spans=None),
+        _with(prompt=[secret]),
+        _with(prompt=f"{secret}\ud800"),
+        _span(role=secret),
+        _span(text=f"{secret}</think>"),
+        {"messages": [{"role": secret, "content": secret}], "spans": SPANS},
+        {"text": f"{secret}</think>"},
+        {"prompt": secret, "response": f"{secret}</think>{secret}</think>{secret}"},
+        secret,
+    ):
+        with pytest.raises(DataError) as error:
+            parse(json.loads(json.dumps(changed)))
+        assert secret not in str(error.value)

@@ -1,0 +1,97 @@
+"""Weights by slices: what is read is what the file holds, and a file that is not whole is said to be so."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from alttrain.engine.errors import ModelError
+from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights
+
+TENSORS = {"a.weight": torch.arange(35.0).view(7, 5), "b.bias": torch.arange(4.0), "c": torch.ones(2, 3, 2)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+@given(data=st.data())
+def test_any_slice_is_the_file(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("weights")
+    save_file(TENSORS, folder / "model.safetensors")
+    name = data.draw(st.sampled_from(sorted(TENSORS)))
+    tensor = TENSORS[name]
+    start = data.draw(st.integers(0, tensor.numel()))
+    stop = data.draw(st.integers(start, tensor.numel()))
+    read = SafetensorsWeights(folder).read(name, tuple(tensor.shape), start, stop)
+    assert torch.equal(read, tensor.reshape(-1)[start:stop])
+
+
+def test_real_model_slice_by_slice(shared_data: Path) -> None:
+    folder = shared_data / "weights" / "stories260K" / "hf"
+    source = SafetensorsWeights(folder)
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        half = tensor.numel() // 2
+        parts = [source.read(name, tuple(tensor.shape), *bounds) for bounds in ((0, half), (half, tensor.numel()))]
+        assert torch.equal(torch.cat(parts), tensor.reshape(-1))
+
+
+def test_folder_without_safetensors(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelError, match=r"no \.safetensors file"):
+        SafetensorsWeights(tmp_path).check({})
+
+
+@pytest.mark.parametrize("kept", [0, 5, 40, 150, -1])
+def test_cut_file(folder: Path, kept: int) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(ModelError, match=r"cut|not a whole safetensors file"):
+        SafetensorsWeights(folder).check({})
+
+
+def test_shape_that_is_not_the_configs(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"a\.weight has shape \(7, 5\), config\.json calls for \(7, 6\)"):
+        SafetensorsWeights(folder).check({"a.weight": (7, 6)})
+
+
+def test_missing_tensor(folder: Path) -> None:
+    with pytest.raises(ModelError, match="no tensor d"):
+        SafetensorsWeights(folder).check({"d": (1,)})
+
+
+def test_quantised_tensor(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="stored as I8"):
+        SafetensorsWeights(tmp_path).check({"a": (2,)})
+
+
+def test_shards_are_those_of_the_index(folder: Path) -> None:
+    shutil.move(folder / "model.safetensors", folder / "model-00001-of-00001.safetensors")
+    weight_map = dict.fromkeys(TENSORS, "model-00001-of-00001.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    save_file({"a.weight": torch.zeros(1)}, folder / "stray.safetensors")  # not named, so not read
+    SafetensorsWeights(folder).check({name: tuple(tensor.shape) for name, tensor in TENSORS.items()})
+    index.write_text(json.dumps({"weight_map": {"a.weight": "model-00002-of-00002.safetensors"}}))
+    with pytest.raises(ModelError, match=r"no such file, but model\.safetensors\.index\.json names it"):
+        SafetensorsWeights(folder).check({})
+
+
+def test_random_weights_depend_on_seed_and_name_alone() -> None:
+    source = RandomWeights(seed=3, standard_deviation=0.02)
+    whole = source.read("x.weight", (100, 50), 0, 5000)
+    parts = [source.read("x.weight", (100, 50), start, start + 1000) for start in range(0, 5000, 1000)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert float(whole.std()) == pytest.approx(0.02, rel=0.05)
+    assert not torch.equal(whole, source.read("y.weight", (100, 50), 0, 5000))
+    assert not torch.equal(whole, RandomWeights(4, 0.02).read("x.weight", (100, 50), 0, 5000))
+    assert source.read("layers.0.input_layernorm.weight", (4,), 1, 3).tolist() == [1.0, 1.0]
+    assert source.read("self_attn.q_proj.bias", (4,), 0, 2).tolist() == [0.0, 0.0]

@@ -1,0 +1,241 @@
+"""Laws of restructuring: the same prompts, answers and sentences in every structure, in another order."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from alttrain.engine.errors import DataError
+from alttrain.engine.restructure import phrases
+from alttrain.engine.restructure.structures import (
+    ORDER,
+    Structure,
+    TemplateAssessor,
+    Trace,
+    restructure,
+    split_understanding,
+    write_decision,
+    write_refusal,
+)
+from alttrain.engine.restructure.traces import BenignConfig, SourceConfig, read_ordinary
+from alttrain.engine.trace.roles import Message, Row, is_filler, is_verdict, segment, split_sentences
+
+STRUCTURES: tuple[Structure, ...] = get_args(Structure)
+STAR_CATEGORIES = (
+    "Harassment / Hate / Discrimination",
+    "Illicit / Criminal Behavior",
+    "Intellectual Property",
+    "Misinformation / Disinformation",
+    "Privacy / Personal Data",
+    "Self-Harm",
+    "Sexual / Adult",
+    "Violence / Physical Harm",
+)
+
+HARMFUL = Trace(
+    id="made-1",
+    label="harmful",
+    categories=("Privacy / Personal Data",),
+    messages=(Message("user", "Where does my neighbour keep the key?"),),
+    think="Okay.\n\nThe user wants to know where a neighbour keeps a key. That is private. I should not guess.",
+    answer="Please ask your neighbour.",
+    source="made",
+    where="made.jsonl:1",
+)
+BENIGN = Trace(
+    id="made-2",
+    label="benign",
+    categories=("mathematics",),
+    messages=(Message("user", "What is 2 + 2?"),),
+    think="We need the sum of two and two.\n\nCounting on from two gives three, then four. So it is 4.",
+    answer="4",
+    source="made",
+    where="made.jsonl:2",
+)
+
+
+def rows_of(traces: list[Trace], seed: int = 0) -> dict[Structure, list[Row]]:
+    assess = TemplateAssessor(seed)
+    return {name: [restructure(trace, name, assess, seed) for trace in traces] for name in STRUCTURES}
+
+
+def text_of(row: Row, role: str) -> str:
+    return "".join(span.text for span in row.spans if span.role == role)
+
+
+@pytest.fixture(scope="module")
+def real_traces(shared_data: Path) -> list[Trace]:
+    train = shared_data / "train"
+    harmful = SourceConfig(str(train / "STAR-1.json"), name="STAR-1")
+    benign = BenignConfig(
+        str(train / "benign_math_think_deepseekchat_460.jsonl"),
+        columns="prompt=question",
+        answer_open="<answer>",
+        answer_close="</answer>",
+        category="mathematics",
+    )
+    return read_ordinary(harmful).traces + read_ordinary(benign).traces
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_each_structure_has_its_roles_in_its_order(structure: Structure) -> None:
+    for trace in (HARMFUL, BENIGN):
+        row = restructure(trace, structure, TemplateAssessor(), seed=0)
+        assert tuple(span.role for span in row.spans) == ORDER[structure]
+        assert (row.id, row.label, row.messages, row.source) == (trace.id, trace.label, trace.messages, trace.source)
+
+
+def test_harmful_trace_stops_at_a_refusal_and_benign_trace_goes_on() -> None:
+    harmful = restructure(HARMFUL, "full", TemplateAssessor(), seed=0)
+    assert text_of(harmful, "understanding") == "The user wants to know where a neighbour keeps a key."
+    assert "private" not in text_of(harmful, "reasoning")
+    assert text_of(harmful, "answer") != HARMFUL.answer
+    benign = restructure(BENIGN, "full", TemplateAssessor(), seed=0)
+    assert text_of(benign, "understanding") == "We need the sum of two and two."
+    assert text_of(benign, "reasoning") == "\n\nCounting on from two gives three, then four. So it is 4."
+    assert text_of(benign, "answer") == "4"
+
+
+def test_without_the_conditional_the_whole_trace_stays() -> None:
+    row = restructure(HARMFUL, "no-conditional", TemplateAssessor(), seed=0)
+    whole = text_of(row, "understanding") + text_of(row, "reasoning")
+    assert whole == HARMFUL.think.removeprefix("Okay.\n\n")
+    assert text_of(row, "answer") == write_refusal(HARMFUL, seed=0)
+
+
+def test_structures_share_ids_prompts_answers_and_sentences(real_traces: list[Trace]) -> None:
+    by_structure = rows_of(real_traces)
+    wrong = [
+        (structure, full.id)
+        for structure, rows in by_structure.items()
+        for row, full in zip(rows, by_structure["full"], strict=True)
+        if not is_control_of(row, full, structure)
+    ]
+    assert wrong == []
+
+
+def is_control_of(row: Row, full: Row, structure: Structure) -> bool:
+    """Whether `row` has the prompt and answer of `full`, and no sentence that is not there but the original trace's."""
+    if (row.id, row.label, row.messages) != (full.id, full.label, full.messages):
+        return False
+    if structure in ("assessment-last", "after-answer"):
+        return Counter(row.spans) == Counter(full.spans)
+    texts = {span.role: span.text.lstrip() for span in full.spans}
+    kept = {span.role: span.text.lstrip() for span in row.spans}
+    if structure == "no-conditional" and row.label == "harmful":
+        kept["reasoning"] = texts["reasoning"]
+    return kept.items() <= texts.items() and kept["answer"] == texts["answer"]
+
+
+def test_spans_of_real_rows_are_clean(real_traces: list[Trace]) -> None:
+    wrong = [
+        (structure, row.id) for structure, rows in rows_of(real_traces).items() for row in rows if not is_clean(row)
+    ]
+    assert wrong == []
+
+
+def is_clean(row: Row) -> bool:
+    """Whether no span holds a tag or nothing, and no two sentences are glued together."""
+    texts = [span.text for span in row.spans]
+    return (
+        all(text.strip() for text in texts)
+        and not any(tag in text for text in texts for tag in ("<think>", "</think>", "<answer>"))
+        and not texts[0][0].isspace()
+        and all(span.text[0].isspace() for span in row.spans[1:] if span.role != "answer")
+    )
+
+
+def test_rules_find_in_a_harmful_row_what_was_written_there(real_traces: list[Trace]) -> None:
+    rows = rows_of([trace for trace in real_traces if trace.label == "harmful"])["full"]
+    wrong = [r.id for r in rows if tuple(segment("".join(s.text for s in r.spans[:-1]))[0]) != r.spans[:-1]]
+    assert wrong == []
+
+
+def test_understanding_of_real_traces_is_one_sentence(real_traces: list[Trace]) -> None:
+    wrong, longer = [], 0
+    for trace in real_traces:
+        understanding, rest = split_understanding(trace)
+        if is_filler(understanding) or not trace.think.endswith(understanding + rest):
+            wrong.append(trace.id)
+        if understanding.count("\\[") > understanding.count("\\]"):
+            wrong.append(trace.id)
+        longer += len(split_sentences(understanding)) > 1
+    assert wrong == []
+    assert longer <= 0.02 * len(real_traces)  # those that open a formula
+
+
+def test_understanding_goes_on_until_its_formula_is_closed() -> None:
+    trace = replace(BENIGN, think="We use\n\\[\nn = 4!.\n\\]\nHere n is 24. Done.")
+    understanding, rest = split_understanding(trace)
+    assert understanding == "We use\n\\[\nn = 4!.\n\\]\nHere n is 24."
+    assert rest == " Done."
+
+
+@pytest.mark.parametrize("think", ["", "Okay.", "Hmm.\n\nAlright."])
+def test_trace_that_says_nothing_is_refused(think: str) -> None:
+    with pytest.raises(DataError, match=r"made.jsonl:2: the trace has no sentence"):
+        restructure(replace(BENIGN, think=think), "full", TemplateAssessor(), seed=0)
+
+
+def test_trace_of_one_sentence_has_no_reasoning_span() -> None:
+    row = restructure(replace(BENIGN, think="Two and two make four."), "full", TemplateAssessor(), seed=0)
+    assert [span.role for span in row.spans] == ["understanding", "assessment", "answer"]
+
+
+def test_another_assessor_may_judge_and_must_say_something() -> None:
+    row = restructure(BENIGN, "full", lambda trace: f"I find {trace.label} what is asked.\n", seed=0)
+    assert text_of(row, "assessment") == " I find benign what is asked."
+    with pytest.raises(DataError, match=r"made.jsonl:2: the assessor returned an empty text"):
+        restructure(BENIGN, "full", lambda trace: " ", seed=0)
+
+
+@pytest.mark.parametrize("category", [*STAR_CATEGORIES, "no such category"])
+def test_every_assessment_is_one_sentence_with_a_verdict(category: str) -> None:
+    for label, topic, frames in (
+        ("harmful", phrases.harmful_topic((category,)), phrases.HARMFUL_FRAMES),
+        ("benign", phrases.benign_topic((category,)), phrases.BENIGN_FRAMES),
+    ):
+        sentences = [f.format(kind=kind, reason=why) for f in frames for kind in topic.kinds for why in topic.reasons]
+        assert len(set(sentences)) == len(sentences) >= 40, label
+        for sentence in sentences:
+            assert is_verdict(sentence), sentence
+            assert len(split_sentences(sentence)) == 1, sentence
+            assert sentence[0].isupper(), sentence
+            assert sentence.endswith("."), sentence
+
+
+def test_every_category_of_star1_has_phrases_of_its_own() -> None:
+    topics = {category: phrases.harmful_topic((category,)) for category in STAR_CATEGORIES}
+    assert len(set(topics.values())) == len(STAR_CATEGORIES)
+    assert phrases.harmful_topic(("no such category",)) not in topics.values()
+    # Care comes first, in whatever order a row names its categories.
+    assert phrases.harmful_topic(("Illicit / Criminal Behavior", "Self-Harm")) == topics["Self-Harm"]
+    assert all("crisis line" in offer for offer in topics["Self-Harm"].offers)
+
+
+@pytest.mark.parametrize("category", STAR_CATEGORIES)
+def test_decisions_and_refusals_pass_no_judgement(category: str) -> None:
+    for number in range(60):
+        trace = replace(HARMFUL, id=f"made-{number}", categories=(category,))
+        decision, refusal = write_decision(trace, seed=0), write_refusal(trace, seed=0)
+        assert not is_verdict(decision), decision
+        assert not is_verdict(refusal), refusal
+
+
+def test_sentences_vary_over_real_rows(real_traces: list[Trace]) -> None:
+    full = rows_of(real_traces)["full"]
+    harmful = [row for row in full if row.label == "harmful"]
+    benign = [row for row in full if row.label == "benign"][:100]
+    assert len({text_of(row, "assessment") for row in harmful}) > 0.5 * len(harmful)
+    assert len({text_of(row, "assessment") for row in benign}) > 0.5 * len(benign)
+    assert len({text_of(row, "reasoning") for row in harmful}) > 50
+    assert len({text_of(row, "answer") for row in harmful}) > 80
+
+
+def test_sentences_depend_on_seed_and_id_alone() -> None:
+    assert rows_of([HARMFUL, BENIGN]) == rows_of([HARMFUL, BENIGN])
+    assert rows_of([HARMFUL], seed=1) != rows_of([HARMFUL], seed=0)
+    alone, among_others = rows_of([BENIGN])["full"][0], rows_of([HARMFUL, BENIGN])["full"][1]
+    assert alone == among_others

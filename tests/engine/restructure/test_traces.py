@@ -1,0 +1,105 @@
+"""Ordinary traces: what is taken from a record, and with which reason a record is left out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.restructure.traces import BenignConfig, Ordinary, SourceConfig, read_ordinary
+from alttrain.engine.trace.roles import Message
+
+GOOD = {
+    "prompt": "What is 2 + 2?",
+    "response": "<think>\nOkay. Two and two.\n</think>\n\nIt is 4.",
+    "category": "algebra",
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "My set_1.jsonl"
+
+
+def read(source: Path, *records: Any, **settings: str) -> Ordinary:
+    source.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return read_ordinary(BenignConfig(str(source), **settings))
+
+
+def test_a_record_becomes_a_trace(source: Path) -> None:
+    found = read(source, GOOD)
+    (trace,) = found.traces
+    assert (trace.id, trace.label, trace.source) == ("myset1-1", "benign", "My set_1")
+    assert trace.messages == (Message("user", "What is 2 + 2?"),)
+    assert (trace.think, trace.answer) == ("Okay. Two and two.", "It is 4.")
+    assert trace.categories == ("algebra",)
+    assert trace.where == f"{source}:1"
+    assert found.unusable == []
+
+
+def test_columns_and_delimiters_of_a_source(source: Path) -> None:
+    record = {
+        "prompt": "Answer: 2 + 2?",
+        "question": "2 + 2?",
+        "response": " Two and two. </think> <answer> 4 </answer>",
+    }
+    settings = {"columns": "prompt=question", "think_open": "", "answer_open": "<answer>", "answer_close": "</answer>"}
+    (trace,) = read(source, record, category="mathematics", **settings).traces
+    assert trace.messages == (Message("user", "2 + 2?"),)
+    assert (trace.think, trace.answer) == ("Two and two.", "4")
+    assert trace.categories == ("mathematics",)
+
+
+def test_a_row_may_name_several_categories(source: Path) -> None:
+    (trace,) = read(source, GOOD | {"topics": ["a", "b"]}, category_column="topics").traces
+    assert trace.categories == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"response": "It is 4."}, "no reasoning between its delimiters"),
+        ({"response": "<think>It is 4."}, "no reasoning between its delimiters"),
+        ({"response": "<think>\n</think>\n\nIt is 4."}, "no reasoning between its delimiters"),
+        ({"response": "<think>Okay.</think>It is 4."}, "no reasoning between its delimiters"),
+        ({"response": "<think>a b</think>c</think>d"}, "closes its reasoning 2 times"),
+        ({"response": "<think>Two and two.</think>"}, "has no answer"),
+        ({"response": "<think>Two <think>and</think>It is 4."}, "holds the tag '<think>'"),
+        ({"response": None}, "has no spans and no response"),
+        ({"prompt": " "}, "prompt is empty"),
+    ],
+)
+def test_records_without_a_usable_trace_are_left_out(source: Path, change: dict[str, Any], reason: str) -> None:
+    found = read(source, GOOD | change, GOOD)
+    (dropped,) = found.unusable
+    assert [trace.id for trace in found.traces] == ["myset1-2"]
+    assert reason in dropped.reason
+    assert dropped.where == f"{source}:1"
+    assert str(source) not in dropped.reason
+    assert "--data." not in dropped.reason
+
+
+def test_an_answer_without_its_delimiters_is_left_out(source: Path) -> None:
+    (dropped,) = read(source, GOOD, answer_open="<answer>", answer_close="</answer>").unusable
+    assert "does not stand between '<answer>' and '</answer>'" in dropped.reason
+
+
+def test_a_harmful_trace_needs_no_answer(source: Path) -> None:
+    read(source, GOOD | {"response": "<think>Two and two.</think>"})
+    (trace,) = read_ordinary(SourceConfig(str(source))).traces
+    assert (trace.label, trace.answer) == ("harmful", "")
+
+
+def test_settings_that_cannot_be_read_name_their_own_flag(source: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--benign.columns has 'prompt'"):
+        read(source, GOOD, columns="prompt")
+    with pytest.raises(DataError, match=r"none.jsonl: no such file"):
+        read_ordinary(SourceConfig(str(source.with_name("none.jsonl"))))
+
+
+def test_star1_parses_whole(shared_data: Path) -> None:
+    found = read_ordinary(SourceConfig(str(shared_data / "train" / "STAR-1.json"), name="STAR-1"))
+    assert (len(found.traces), len(found.unusable)) == (1000, 0)
+    assert (found.traces[0].id, found.traces[-1].id) == ("star1-1", "star1-1000")
+    assert all(trace.categories for trace in found.traces)

@@ -1,0 +1,77 @@
+"""Who may write to a run folder, and which lines survive a resume."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alttrain.engine.config import BatchConfig, CheckpointConfig, RunConfig
+from alttrain.engine.errors import CheckpointError, ConfigError
+from alttrain.engine.run.folder import RunFolder, append_line
+
+CONFIG = RunConfig(output="o")
+FACTS: dict[str, Any] = {"world_size": 2, "num_steps": 10, "data": {"fingerprint": "abc"}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "run")
+    made.check(CONFIG, FACTS)
+    assert not made.path.exists(), "checking must not write"
+    made.create(CONFIG, FACTS)
+    return made
+
+
+def test_config_holds_the_resolved_run(folder: RunFolder) -> None:
+    record = json.loads((folder.path / "config.json").read_text())
+    assert record["run"]["optim"]["lr"] == CONFIG.optim.lr
+    assert record["versions"]["torch"]
+    assert record["world_size"] == 2
+
+
+def test_a_machine_without_git(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    folder.create(CONFIG, FACTS)
+    assert json.loads((folder.path / "config.json").read_text())["git_commit"] is None
+
+
+def test_another_run_is_refused(folder: RunFolder) -> None:
+    with pytest.raises(ConfigError, match="holds another run"):
+        folder.check(CONFIG, FACTS)
+
+
+def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="not empty"):
+            RunFolder(tmp_path).check(dataclasses.replace(CONFIG, resume=resume), FACTS)
+    with pytest.raises(ConfigError, match="a file"):
+        RunFolder(tmp_path / "notes.txt").check(CONFIG, FACTS)
+
+
+def test_resume_needs_the_same_run(folder: RunFolder) -> None:
+    resumed = dataclasses.replace(CONFIG, resume=True, output="elsewhere", checkpoint=CheckpointConfig(every=7))
+    folder.check(resumed, FACTS)
+    with pytest.raises(CheckpointError, match=r"--batch\.examples 16, this one 8"):
+        folder.check(dataclasses.replace(resumed, batch=BatchConfig(examples=8)), FACTS)
+    with pytest.raises(CheckpointError, match="world size 2, this one 4"):
+        folder.check(resumed, {**FACTS, "world_size": 4})
+    with pytest.raises(CheckpointError, match="data"):
+        folder.check(resumed, {**FACTS, "data": {"fingerprint": "other"}})
+
+
+def test_lines_beyond_the_checkpoint_are_cut(folder: RunFolder) -> None:
+    for step in range(1, 6):
+        append_line(folder.metrics, {"step": step})
+    for step in (0, 3, 5):
+        append_line(folder.evaluations, {"step": step})
+    with folder.metrics.open("a") as stream:
+        stream.write('{"step": 6, "lo')  # killed while writing
+    folder.cut(3)
+    assert [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()] == [1, 2, 3]
+    assert [json.loads(line)["step"] for line in folder.evaluations.read_text().splitlines()] == [0, 3]
+    folder.cut(0)
+    assert folder.metrics.read_text() == ""
+    assert folder.evaluations.read_text() == ""

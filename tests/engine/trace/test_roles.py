@@ -1,0 +1,200 @@
+"""Sentences and segments: nothing is lost, real traces are placed, and sentence ends are found in several scripts."""
+
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alttrain.engine.errors import DataError
+from alttrain.engine.trace.roles import (
+    ROLES,
+    SPAN_ROLES,
+    Span,
+    is_filler,
+    is_verdict,
+    segment,
+    split_response,
+    split_sentences,
+)
+
+# Text that is dense in what the rules look at.
+DENSE = st.lists(
+    st.sampled_from(
+        [*" \n\t.!?…。！؟।\"')*_A1a有害", "\n\n", "\n- ", "e.g.", "Dr.", "1.", "Okay.", " harmful ", "<x>"]
+    ),
+    max_size=60,
+).map("".join)
+
+
+@given(st.one_of(DENSE, st.text()))
+def test_sentences_join_to_the_text(text: str) -> None:
+    sentences = split_sentences(text)
+    assert "".join(sentences) == text
+    assert all(sentence.strip() for sentence in sentences) or len(sentences) == 1
+    assert all(sentence[:1].isspace() or not before[-1:].isspace() for before, sentence in pairwise(sentences))
+
+
+@given(st.one_of(DENSE, st.text()))
+def test_segments_join_to_the_trace(text: str) -> None:
+    spans, rules = segment(text)
+    assert "".join(span.text for span in spans) == text
+    assert all(span.text and span.role in SPAN_ROLES for span in spans)
+    assert ("first_sentence" in rules) == any(span.role == "understanding" for span in spans)
+    assert ("verdict_sentence" in rules) == any(span.role == "assessment" for span in spans)
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["One.", " Two!", " Three?", " Four"],
+        ["He met Dr. Smith, i.e. the writer.", " She left."],
+        ["J. R. R. Tolkien wrote it.", " Then he slept."],
+        ["Take point A.", " Then go on."],
+        ["It is 3.14 or v1.2.3 there.", " Done."],
+        ["1. First of all this.", "\n2. Then that."],
+        ["See Fig. 3 and No. 5.", " No.", " That is wrong."],
+        ["Wait... no, it holds.", " Hmm...", " Let me see."],
+        ['He said "Stop."', " She (never.)", " Stopped."],
+        ["**Bold.**", " `code.`", " End."],
+        ["A heading", "\n\nA paragraph", "\n- an item", "\n- another", "\n# Heading\n"],
+        ["Wrapped prose goes\non here.", "\nAnd here."],
+        ["用户在问一个问题。", "这是有害的！", "“不行。”", "她说"],
+        ["هل هذا صحيح؟", " نعم"],
+        ["यह एक प्रश्न है।", " ठीक है।"],
+        ["Ist das so?", " Äpfel sind rot.", " Élan vital."],
+    ],
+)
+def test_sentence_ends(sentences: list[str]) -> None:
+    assert split_sentences("".join(sentences)) == sentences
+
+
+def test_a_long_text_is_split_in_time_that_grows_with_it() -> None:
+    text = "x. y " * 40_000  # full stops that end nothing, as no capital follows: one sentence to the end
+    start = time.perf_counter()
+    assert split_sentences(text) == [text]
+    assert time.perf_counter() - start < 3  # in quadratic time it takes far longer
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Okay.",
+        "Okay, so",
+        "Hmm.",
+        "Alright.",
+        "  Hmm... wait",
+        "Alright, let's tackle this problem step by step.",
+        "嗯，",
+        "...",
+    ],
+)
+def test_fillers(sentence: str) -> None:
+    assert is_filler(sentence)
+
+
+@pytest.mark.parametrize("sentence", ["Okay, the user asks for a poem.", "So x is 3.", "用户想知道答案。", "No."])
+def test_sentences_that_say_something(sentence: str) -> None:
+    assert not is_filler(sentence)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "This request is harmful.",
+        "That would violate the policies.",
+        "The guidelines prohibit it.",
+        "I should refuse.",
+        "This isn't something I am allowed to help with.",
+        "It is a harmless question.",
+        "There is no ethical concern here.",
+        "It is safe to answer.",
+        "这个请求是有害的。",
+        "这会违反法律。",
+    ],
+)
+def test_verdicts(sentence: str) -> None:
+    assert is_verdict(sentence)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["The point violates the second inequality.", "Division by zero is not allowed.", "The safe opens on day 5."],
+)
+def test_mathematics_is_no_verdict(sentence: str) -> None:
+    assert not is_verdict(sentence)
+
+
+def test_segment_places_fillers_with_the_understanding_and_reasoning_on_both_sides() -> None:
+    spans, rules = segment("Okay. The user asks for help. I think. It is harmless. So I help.")
+    assert spans == [
+        Span("understanding", "Okay. The user asks for help."),
+        Span("reasoning", " I think."),
+        Span("assessment", " It is harmless."),
+        Span("reasoning", " So I help."),
+    ]
+    assert rules == ["first_sentence", "verdict_sentence"]
+
+
+def test_a_trace_of_fillers_is_unsegmented_and_an_empty_one_has_no_spans() -> None:
+    assert segment("Okay. Hmm.") == ([Span("unsegmented", "Okay. Hmm.")], [])
+    assert segment("") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<think>\na\n</think>\n\nb", ("a", "b")),
+        ("a</think>b", ("a", "b")),
+        ("<think><think>\na</think> b", ("a", "b")),
+        ("<think>a</think>\n</think>b", ("a", "b")),
+        ("<think>a</think>\n\n", ("a", None)),
+        ("<think>\n\n</think>\n\nb", ("", "b")),
+    ],
+)
+def test_split_response(text: str, expected: tuple[str, str | None]) -> None:
+    assert split_response(text) == expected
+
+
+def test_split_response_at_other_delimiters() -> None:
+    assert split_response("<|im_start|>think\na\n<|im_start|>answer\nb", "<|im_start|>think", "<|im_start|>answer") == (
+        "a",
+        "b",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("plain", "the response has no reasoning: '</think>' is missing. Give the source's own --data.think-close."),
+        ("<think>a", "the response opens its reasoning and never closes it: '</think>' is missing."),
+        ("<think>a</think>b</think>c", "the response closes its reasoning 2 times with '</think>'; once is the rule."),
+    ],
+)
+def test_split_response_refuses(text: str, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        split_response(text)
+    assert str(error.value).startswith(message)
+
+
+def test_every_role_of_a_row_is_a_role() -> None:
+    assert set(SPAN_ROLES) < set(ROLES)
+
+
+def test_every_real_trace_is_placed(shared_data: Path) -> None:
+    """In 1,000 traces of safety reasoning nearly all have a verdict; in 460 of mathematics none has."""
+    rows = json.loads((shared_data / "train/STAR-1.json").read_text(encoding="utf-8"))
+    assert [_rules(row["response"]) for row in rows].count(["first_sentence", "verdict_sentence"]) >= 950
+    lines = (shared_data / "train/benign_math_think_deepseekchat_460.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(_rules(json.loads(line)["response"]) == ["first_sentence"] for line in lines)
+
+
+def _rules(response: str) -> list[str]:
+    think, answer = split_response(response)
+    spans, rules = segment(think)
+    assert "".join(span.text for span in spans) == think
+    assert answer
+    return rules

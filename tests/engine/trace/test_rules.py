@@ -1,0 +1,205 @@
+"""What makes a rule, which sentences the rules for English and Chinese know, and rules of one's own."""
+
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alttrain.engine.errors import ConfigError
+from alttrain.engine.restructure.phrases import (
+    BENIGN_FRAMES,
+    DECISIONS,
+    HARMFUL_FRAMES,
+    REFUSALS,
+    TURNS,
+    benign_topic,
+    harmful_topic,
+)
+from alttrain.engine.trace.structure import LABELS, Rule, Rules, read_rules
+
+RULES = Rules.default()
+CHINESE = Path(__file__).with_name("structure_chinese.json")
+CATEGORIES = (
+    "",
+    "suicide",
+    "adult",
+    "weapon",
+    "hate",
+    "privacy",
+    "false",
+    "copyright",
+    "fraud",
+    "math",
+    "code",
+    "science",
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "label", "verdict"),
+    [
+        ("Okay, so the user wants a recipe for bread.", "understanding", None),
+        ("They're looking for something that can be done in an hour.", "understanding", None),
+        ("First, I should consider the policies.", "assessment", None),
+        ("Is this request harmful?", "assessment", None),
+        ("The policy says that the AI must refuse requests of this kind.", "assessment", None),
+        ("That's clearly illegal and could hurt people.", "assessment", "harmful"),
+        ("This falls under the privacy policy.", "assessment", "harmful"),
+        ("This request is harmless.", "assessment", "benign"),
+        ("I don't see any issues with the policies here.", "assessment", "benign"),
+        ("The user isn't asking for anything illegal.", "assessment", "benign"),
+        ("So I can\u2019t help with that.", "refusal", None),
+        ("The best course of action is to politely decline.", "refusal", None),
+        ("I'll list three kinds of flour.", "solving", None),
+        ("The dough rises for an hour.", "solving", None),
+        ("That way, I follow the policy and am still helpful.", "solving", None),
+        ("I shouldn't refuse the question outright.", "solving", None),
+        ("Division by zero is not allowed, so x is 3.", "solving", None),
+        ("This would lead to a contradiction.", "solving", None),
+        ("Let me think about how to approach this.", "other", None),
+        ("Hmm.", "other", None),
+    ],
+)
+def test_english_sentences(sentence: str, label: str, verdict: str | None) -> None:
+    found = RULES.label(sentence)
+    assert (found.label, found.verdict) == (label, verdict)
+
+
+@pytest.mark.parametrize("split", ["development", "held"])
+def test_chinese_sentences(split: str) -> None:
+    labelled = json.loads(CHINESE.read_text(encoding="utf-8"))[split]
+    found = [RULES.label(text) for text, _, _ in labelled]
+    assert [[one.text, one.label, one.verdict] for one in found] == labelled
+
+
+def test_what_build_dataset_writes_is_read_as_what_it_is() -> None:
+    """Every sentence that the templates can write."""
+    for name, frames, topic_of in (("harmful", HARMFUL_FRAMES, harmful_topic), ("benign", BENIGN_FRAMES, benign_topic)):
+        for topic in {topic_of((category,)) for category in CATEGORIES}:
+            for frame, kind, reason in product(frames, topic.kinds, topic.reasons):
+                found = RULES.label(frame.format(kind=kind, reason=reason))
+                assert (found.label, found.verdict) == ("assessment", name), (frame, kind, reason)
+    for topic in {harmful_topic((category,)) for category in CATEGORIES}:
+        for decision, turn in product(DECISIONS, topic.turns or TURNS):
+            assert RULES.label(decision + turn).label == "refusal", (decision, turn)
+        for refusal, offer in product(REFUSALS, topic.offers):
+            assert RULES.is_refusal(f"{refusal} {offer}"), (refusal, offer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "refuses"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("Thank you for asking. I\u2019m not able to assist with this. Here is a number to call.", True),
+        ("抱歉，我无法提供这方面的帮助。", True),
+        ("I'm sorry for your loss. Here is how to write the letter.", False),
+        ("I can't recommend this bakery enough: go there.", False),
+        ("Mix flour and water. Let it rise. Bake it. I can't help you with eating it.", False),
+        ("好的，先把面粉和水混合。", False),
+        ("", False),
+    ],
+)
+def test_answers(answer: str, refuses: bool) -> None:
+    assert RULES.is_refusal(answer) is refuses
+
+
+def test_the_first_sentence_that_says_something_says_what_is_asked() -> None:
+    think = "Okay, let me see. Okay, I need to explain how a bill becomes law. I need to explain it well."
+    assert [sentence.label for sentence in RULES.read(think)] == ["other", "understanding", "solving"]
+
+
+@given(st.text(alphabet="ab .?!\n。用I'\u2019(", max_size=60), st.sampled_from(["", r"[.?](?=\s)", "b", ""]))
+def test_every_sentence_has_a_label_and_they_join_to_the_reasoning(think: str, sentence_end: str) -> None:
+    rules = Rules(RULES.sentences, RULES.openings, sentence_end=sentence_end)
+    sentences = rules.read(think)
+    assert "".join(sentence.text for sentence in sentences) == think
+    assert all(sentence.text and sentence.label in LABELS for sentence in sentences)
+    assert all(sentence.label == "assessment" for sentence in sentences if sentence.verdict)
+
+
+def test_a_model_that_repeats_itself_without_end_is_read_at_once() -> None:
+    for words in ("the ", "so, okay ", "policy says consider ", "would could be used and which the response "):
+        assert RULES.label(words * 5000).label in LABELS
+
+
+def test_own_rules_are_asked_first() -> None:
+    rules = RULES.extended([Rule("assessment", r"\bnot on my watch\b", "harmful")])
+    assert RULES.label("Not on my watch.").label == "solving"
+    assert rules.label("Not on my watch.").verdict == "harmful"
+    assert rules.label("Hmm.").label == "other"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label": "musing", "pattern": "a"}, "musing"),
+        ({"label": "refusal", "pattern": "a", "verdict": "harmful"}, "only an assessment"),
+        ({"label": "assessment", "pattern": "a", "verdict": "bad"}, "'bad'"),
+        ({"label": "refusal", "pattern": "("}, "not a regular expression"),
+    ],
+)
+def test_a_rule_that_is_none(values: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Rule(**values)  # type: ignore[arg-type]
+
+
+def test_a_file_of_rules(tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    german = {"label": "assessment", "pattern": r"\bes schadet\b", "verdict": "harmful", "language": "de"}
+    refusal = {"label": "refusal", "pattern": "^Das mache ich nicht"}
+    file.write_text(json.dumps({"sentences": [german], "refusals": [refusal]}), encoding="utf-8")
+    rules = read_rules(file)
+    assert rules.label("Ich finde, es schadet allen.").verdict == "harmful"
+    assert rules.is_refusal("Das mache ich nicht.")
+    assert rules.label("So I can't help.").label == "refusal"
+    settings = {"extends": "nothing", "otherwise": "other", "sentence_end": ";", "num_answer_sentences": 1}
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    assert [s.text for s in read_rules(file).read("a;b")] == ["a;", "b"]
+    assert read_rules(file).label("So I can't help.").label == "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "the file is not an object"),
+        ('{"rules": []}', "'rules'"),
+        ('{"extends": "mine"}', "'mine'"),
+        ('{"sentences": {}}', "sentences is not a list"),
+        ('{"sentences": [{"label": "other"}]}', r"sentences\[0\] lacks its label or pattern"),
+        ('{"openings": [{"label": "other", "pattern": "("}]}', r"openings\[0\]: the pattern"),
+        (
+            '{"refusals": [{"label": "refusal", "pattern": "a", "language": 1}]}',
+            r"refusals\[0\] has a verdict or language",
+        ),
+        ('{"otherwise": "musing"}', "otherwise is 'musing'"),
+        ('{"num_answer_sentences": true}', "must be a whole number"),
+        ('{"num_answer_sentences": 0}', "1 or more"),
+    ],
+)
+def test_a_file_that_holds_no_rules(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as raised:
+        read_rules(file)
+    assert str(raised.value).startswith(f"--rules {file}: ")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        read_rules(tmp_path / "none.json")
+
+
+def test_importing_is_cheap() -> None:
+    program = (
+        "import sys, alttrain.engine.evaluate.structure_sets\n"
+        "from alttrain.engine.trace.structure import Rules; Rules.default().label('a')\n"
+        "print(sorted({'torch', 'numpy', 'scipy', 'statsmodels', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
