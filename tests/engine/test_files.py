@@ -1,0 +1,35 @@
+"""Files that are written whole or line by line."""
+
+from pathlib import Path
+
+import pytest
+
+from alttrain.engine.files import PARTIAL, append_line, read_lines, write_whole
+
+
+def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    assert read_lines(file) == []
+    records = [{"step": 1, "loss": 0.5}, {"step": 2, "text": "two\nlines, and Ω"}]
+    for record in records:
+        append_line(file, record)
+    assert read_lines(file) == records
+    assert file.read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "config.json"
+    write_whole(file, "old")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(file, "new")
+    assert file.read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir() if path != file] == [f"config.json{PARTIAL}"]
+    write_whole(file, "newest")
+    assert file.read_text(encoding="utf-8") == "newest"
+    assert list(tmp_path.iterdir()) == [file], "what the interrupted write left is taken over, not kept"
