@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
-from alttrain.engine.config import RunConfig, validate
+from alttrain.engine.config import RunConfig
+from alttrain.engine.config_checks import validate
 from alttrain.engine.errors import AlttrainError
 
 

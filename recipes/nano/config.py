@@ -14,8 +14,8 @@ from alttrain.engine.config import (
     RunConfig,
     ScheduleConfig,
     ZeroConfig,
-    validate,
 )
+from alttrain.engine.config_checks import validate
 from alttrain.engine.errors import ConfigError
 
 Arm = Literal[

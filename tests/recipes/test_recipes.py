@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alttrain.engine.config import RunConfig, validate
+from alttrain.engine.config import RunConfig
+from alttrain.engine.config_checks import validate
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SIZES = ("1p5b", "7b", "8b", "14b", "32b")

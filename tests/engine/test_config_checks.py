@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.config import LossConfig, RunConfig, ZeroConfig, validate
+from alttrain.engine.config import LossConfig, RunConfig, ZeroConfig
+from alttrain.engine.config_checks import validate
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.trace.roles import ROLES
 

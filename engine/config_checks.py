@@ -1,0 +1,88 @@
+"""What the values of a run's settings can tell by themselves: missing, out of range, or against each other."""
+
+import math
+
+from alttrain.engine.config import LossConfig, RunConfig
+from alttrain.engine.errors import ConfigError
+
+
+def validate(config: RunConfig) -> None:
+    """Check everything about `config` that its values alone can tell.
+
+    Raises:
+        ConfigError: a setting is missing, out of range or contradicts another; the first one found is named.
+    """
+    _check_required(config)
+    _check_ranges(config)
+    _check_zero(config)
+    _check_loss(config.loss)
+
+
+def _check_required(config: RunConfig) -> None:
+    for flag, value, example in (
+        ("--model.path", config.model.path, "a model folder or hub id"),
+        ("--data.train", config.data.train, "one or more files or hub ids"),
+        ("--output", config.output, "the run folder"),
+    ):
+        if not value:
+            raise ConfigError(f"{flag} is missing: give {example}.")
+
+
+def _check_ranges(config: RunConfig) -> None:
+    optim, schedule = config.optim, config.schedule
+    at_least_one = "must be at least 1"
+    at_least_zero = "must be 0 or more"
+    positive = "must be a positive number"
+    fraction = "must be at least 0 and below 1"
+    for flag, value, is_right, rule in (
+        ("--batch.pack-tokens", config.batch.pack_tokens, config.batch.pack_tokens >= 1, at_least_one),
+        ("--batch.examples", config.batch.examples, config.batch.examples >= 0, at_least_zero),
+        ("--batch.tokens", config.batch.tokens, config.batch.tokens >= 0, at_least_zero),
+        ("--optim.lr", optim.lr, 0 < optim.lr < math.inf, positive),
+        ("--optim.betas", optim.betas, all(0 <= beta < 1 for beta in optim.betas), fraction),
+        ("--optim.weight-decay", optim.weight_decay, 0 <= optim.weight_decay < math.inf, at_least_zero),
+        ("--optim.max-grad-norm", optim.max_grad_norm, 0 <= optim.max_grad_norm < math.inf, at_least_zero),
+        ("--schedule.epochs", schedule.epochs, schedule.epochs >= 0, at_least_zero),
+        ("--schedule.steps", schedule.steps, schedule.steps >= 0, at_least_zero),
+        ("--schedule.warmup-steps", schedule.warmup_steps, schedule.warmup_steps >= 0, at_least_zero),
+        ("--checkpoint.every", config.checkpoint.every, config.checkpoint.every >= 0, at_least_zero),
+        ("--checkpoint.keep", config.checkpoint.keep, config.checkpoint.keep >= 1, at_least_one),
+        ("--eval.every", config.eval.every, config.eval.every >= 0, at_least_zero),
+        ("--seed", config.seed, 0 <= config.seed < 2**63, "must be 0 or more and below 2^63"),
+    ):
+        if not is_right:
+            raise ConfigError(f"{flag} is {value}: it {rule}.")
+    if config.batch.examples == 0 and config.batch.tokens == 0:
+        raise ConfigError("--batch.examples and --batch.tokens are both 0: give one of them, the size of a step.")
+    if schedule.epochs == 0 and schedule.steps == 0:
+        raise ConfigError("--schedule.epochs and --schedule.steps are both 0: give one of them, the length of the run.")
+
+
+def _check_zero(config: RunConfig) -> None:
+    stage, offload = config.zero.stage, config.zero.offload
+    if stage not in (0, 1, 2, 3):
+        raise ConfigError(f"--zero.stage is {stage}: it must be 0, 1, 2 or 3.")
+    if stage == 0 and config.model.dtype == "bfloat16":
+        raise ConfigError(
+            "--zero.stage 0 with --model.dtype bfloat16: DeepSpeed cannot accumulate gradients in float32 there. "
+            "Use --zero.stage 1, which costs nothing on one GPU."
+        )
+    if offload == "optimizer" and stage == 0:
+        raise ConfigError("--zero.offload optimizer needs --zero.stage 1, 2 or 3; this run says 0.")
+    if offload == "all" and stage != 3:
+        raise ConfigError(f"--zero.offload all needs --zero.stage 3; this run says {stage}.")
+    if stage == 3 and config.model.checkpointing == "selective":
+        # DeepSpeed's linear adds its bias in place, to the very product that is kept, and gathers inside the region.
+        raise ConfigError(
+            "--model.checkpointing selective with --zero.stage 3: DeepSpeed changes the products that it keeps, and "
+            "gradients would be wrong. Use full or off, or a lower --zero.stage."
+        )
+
+
+def _check_loss(loss: LossConfig) -> None:
+    weights = loss.weights()
+    for role, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ConfigError(f"--loss.{role} is {weight}: a weight must be a number, 0 or more.")
+    if not any(weights.values()):
+        raise ConfigError("every --loss weight is 0: at least one role must have weight, or nothing is trained.")
