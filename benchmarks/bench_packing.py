@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ScheduleConfig
-from alttrain.engine.data.packs import Plan, WorkModel, pack_step
+from alttrain.engine.data.packs import pack_step
+from alttrain.engine.data.steps import Plan
+from alttrain.engine.data.work import WorkModel
 from harness.record import write_json
 
 R1_DISTILL_QWEN_7B = WorkModel.from_shape(3584, 18944, 28, 28, 4, 128, 152064)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from alttrain.engine.config import ModelConfig, RunConfig
-from alttrain.engine.data.packs import WorkModel
+from alttrain.engine.data.work import WorkModel
 from alttrain.engine.errors import ConfigError, ModelError
 from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights, Shape, WeightSource
 

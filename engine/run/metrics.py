@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from alttrain.engine.data.packs import DrawnStep
+from alttrain.engine.data.steps import DrawnStep
 from alttrain.engine.distributed.world import World
 from alttrain.engine.errors import DivergenceError
 from alttrain.engine.files import append_line

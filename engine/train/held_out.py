@@ -5,7 +5,8 @@ import torch
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import collate_step
 from alttrain.engine.data.dataset import Dataset
-from alttrain.engine.data.packs import WorkModel, pack_step
+from alttrain.engine.data.packs import pack_step
+from alttrain.engine.data.work import WorkModel
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.files import append_line

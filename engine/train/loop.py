@@ -13,7 +13,7 @@ import torch
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import StepBatch, collate_step
 from alttrain.engine.data.dataset import Dataset, load_dataset
-from alttrain.engine.data.packs import Plan
+from alttrain.engine.data.steps import Plan
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.model.backbone import open_backbone

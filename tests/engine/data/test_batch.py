@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alttrain.engine.data.batch import PackedBatch, StepBatch, collate_step
-from alttrain.engine.data.packs import WorkModel, pack_step
+from alttrain.engine.data.packs import pack_step
+from alttrain.engine.data.work import WorkModel
 from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.kernels.span_weights import Per
 
