@@ -5,22 +5,18 @@ OUT/config.json  metrics.jsonl  eval.jsonl  checkpoints/  model/  report.html
 
 import json
 import os
-import platform
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.errors import CheckpointError, ConfigError
 from alttrain.engine.files import PARTIAL, write_whole
+from alttrain.engine.run.provenance import git_commit, library_versions
 
 # What may differ between a run and its resumption without changing a number that the run computes.
 FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval", "model.checkpointing")
-LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ class RunFolder:
     def create(self, config: RunConfig, facts: Mapping[str, Any]) -> None:
         """Make the folder and write config.json: the resolved run, `facts` (data, world size), versions and commit."""
         self.path.mkdir(parents=True, exist_ok=True)
-        record = {"run": config.as_dict(), **facts, "versions": _versions(), "git_commit": _git_commit()}
+        record = {"run": config.as_dict(), **facts, "versions": library_versions(), "git_commit": git_commit()}
         write_whole(self.path / "config.json", json.dumps(_as_json(record), indent=2) + "\n")
 
     def cut(self, step: int) -> None:
@@ -146,21 +142,3 @@ def _fact_differences(where: str, old: Any, new: Any) -> list[tuple[str, Any, An
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the checkout this file runs from, or None where there is no checkout or no git."""
-    if shutil.which("git") is None:
-        return None
-    folder = Path(__file__).resolve().parent
-    done = subprocess.run(
-        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or None

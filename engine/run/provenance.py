@@ -1,0 +1,28 @@
+"""Where a run comes from: the versions of what it stands on, and the commit of its own code."""
+
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the version of Python and of every library that decides what a run computes."""
+    return {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout this file runs from, or None where there is no checkout or no git."""
+    if shutil.which("git") is None:
+        return None
+    folder = Path(__file__).resolve().parent
+    done = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None
