@@ -8,9 +8,7 @@ our kernels (`PATCHES` in `model/layers.py`).
 
 import copy
 import functools
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,58 +16,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from alttrain.engine.config import ModelConfig
-from alttrain.engine.errors import ConfigError
 from alttrain.engine.model.backbone import Backbone
+from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
 from alttrain.engine.model.layers import fuse
 from alttrain.engine.trace.roles import ROLES
 from alttrain.kernels.attention import packed_attention
-from alttrain.kernels.backend import INTERPRETED, Backend
+from alttrain.kernels.backend import Backend
 from alttrain.kernels.linear_cross_entropy import weighted_linear_cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION = "alttrain_packed"
-
-# GPUs on which every kernel has passed its native tests, and the folder under benchmarks/results that shows it.
-PROVEN_GPUS: Mapping[str, str] = {}
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """Which kernels a model on some device runs."""
-
-    backend: Backend
-    """Path of every kernel that is called."""
-    fuses_layers: bool
-    """Whether transformers' layers are replaced at all."""
-    reason: str
-    """For people."""
-
-
-def choose_kernels(wanted: str, device: torch.device) -> Kernels:
-    """Return what --model.kernels means on `device`.
-
-    Raises:
-        ConfigError: Triton is asked for where it cannot run.
-    """
-    if wanted == "torch":
-        return Kernels("torch", False, "PyTorch")
-    if wanted == "triton":
-        if device.type != "cuda" and not INTERPRETED:
-            raise ConfigError(
-                "--model.kernels triton: this machine has no CUDA device, and Triton's kernels run on nothing else. "
-                "Use auto."
-            )
-        return Kernels("triton", True, "Triton")
-    if device.type != "cuda":
-        return Kernels("torch", True, "PyTorch, lean")
-    gpu = torch.cuda.get_device_name(device)
-    if gpu in PROVEN_GPUS:
-        return Kernels("triton", True, f"Triton, proven on {gpu}")
-    return Kernels(
-        "torch", False, f"PyTorch, as Triton's are not proven on {gpu} yet (--model.kernels triton uses them)"
-    )
 
 
 class LossHead(nn.Linear):

@@ -12,8 +12,9 @@ from transformers import AutoConfig
 
 from alttrain.engine.config import ModelConfig
 from alttrain.engine.errors import ConfigError
+from alttrain.engine.model.kernel_choice import PROVEN_GPUS, choose_kernels
 from alttrain.engine.model.layers import PATCHES, FusedAttention, FusedDown, FusedLayer, FusedNorm, fuse
-from alttrain.engine.model.packed_lm import PROVEN_GPUS, PackedCausalLM, build_model, choose_kernels
+from alttrain.engine.model.packed_lm import PackedCausalLM, build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
@@ -134,7 +135,7 @@ def test_a_forward_that_takes_something_else_is_left_alone(monkeypatch: pytest.M
 
 
 def test_triton_without_cuda_or_interpreter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alttrain.engine.model import packed_lm as model
+    from alttrain.engine.model import kernel_choice as model
 
     monkeypatch.setattr(model, "INTERPRETED", False)
     with pytest.raises(ConfigError, match=r"--model.kernels triton: this machine has no CUDA device"):

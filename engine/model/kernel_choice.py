@@ -1,0 +1,49 @@
+"""Which kernels a model runs on the device at hand: what --model.kernels means there, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from alttrain.engine.errors import ConfigError
+from alttrain.kernels.backend import INTERPRETED, Backend
+
+# GPUs on which every kernel has passed its native tests, and the folder under benchmarks/results that shows it.
+PROVEN_GPUS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Which kernels a model on some device runs."""
+
+    backend: Backend
+    """Path of every kernel that is called."""
+    fuses_layers: bool
+    """Whether transformers' layers are replaced at all."""
+    reason: str
+    """For people."""
+
+
+def choose_kernels(wanted: str, device: torch.device) -> Kernels:
+    """Return what --model.kernels means on `device`.
+
+    Raises:
+        ConfigError: Triton is asked for where it cannot run.
+    """
+    if wanted == "torch":
+        return Kernels("torch", False, "PyTorch")
+    if wanted == "triton":
+        if device.type != "cuda" and not INTERPRETED:
+            raise ConfigError(
+                "--model.kernels triton: this machine has no CUDA device, and Triton's kernels run on nothing else. "
+                "Use auto."
+            )
+        return Kernels("triton", True, "Triton")
+    if device.type != "cuda":
+        return Kernels("torch", True, "PyTorch, lean")
+    gpu = torch.cuda.get_device_name(device)
+    if gpu in PROVEN_GPUS:
+        return Kernels("triton", True, f"Triton, proven on {gpu}")
+    return Kernels(
+        "torch", False, f"PyTorch, as Triton's are not proven on {gpu} yet (--model.kernels triton uses them)"
+    )
