@@ -1,18 +1,15 @@
-"""DeepSpeed ZeRO around the model: the one place that knows its settings, its traps and its private attributes.
+"""DeepSpeed ZeRO around the model: the one place that knows its traps and its private attributes.
 
 Everything above sees a `ZeroEngine`: loss_sums, backward, step; evaluating; gathered; save and load.
 What waits for the device within a step is DeepSpeed's: the end of each backward with overlapped communication, and the
 check of the gradient norm.
-Private attributes of deepspeed that are touched here, and asserted: `ds_tensor` and `ds_shape` of a
-partitioned parameter, and `__compatible_ops__` (facts that hold for the version in constraints.txt).
+Private attributes of deepspeed that are touched here: `ds_tensor` and `ds_shape` of a partitioned parameter (facts that
+hold for the version in constraints.txt). How deepspeed is imported and set is in `zero_settings.py`.
 """
 
 import contextlib
 import io
-import logging
 import math
-import os
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,18 +18,16 @@ from typing import Any
 import torch
 import torch._dynamo  # loaded now: deepspeed.zero.Init would import it while constructors are patched, which fails
 from torch import Tensor, nn
-from torch.distributed import distributed_c10d
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import PackedBatch
 from alttrain.engine.distributed.optimizer import FlatAdamW
-from alttrain.engine.distributed.world import TIMEOUT, World
+from alttrain.engine.distributed.world import World
+from alttrain.engine.distributed.zero_settings import deepspeed_settings, import_deepspeed, limit_waiting
 from alttrain.engine.model.backbone import Backbone
-from alttrain.engine.model.packed_lm import Kernels, PackedCausalLM, build_model
+from alttrain.engine.model.kernel_choice import Kernels
+from alttrain.engine.model.packed_lm import PackedCausalLM, build_model
 from alttrain.engine.model.weights import WeightSource
-
-# Gradients are reduced in buckets of this many elements: 200 MB in float32.
-BUCKET_ELEMENTS = 50_000_000
 
 
 class ZeroEngine:
@@ -40,8 +35,8 @@ class ZeroEngine:
 
     def __init__(self, config: RunConfig, backbone: Backbone, world: World) -> None:
         """Build the model, fill in its weights and hand it to DeepSpeed; collective over the world."""
-        deepspeed = _import_deepspeed(world)
-        settings = _settings(config, backbone)
+        deepspeed = import_deepspeed(world)
+        settings = deepspeed_settings(config, backbone)
         construction: AbstractContextManager[Any] = contextlib.nullcontext()
         if config.zero.stage == 3:
             # No dtype here: given one, DeepSpeed takes bfloat16 wherever float16 is not supported; it reads `settings`.
@@ -55,7 +50,7 @@ class ZeroEngine:
             self.deepspeed_engine, *_ = deepspeed.initialize(
                 model=model, optimizer=optimizer, config=settings, dist_init_required=False
             )
-        _limit_waiting(self.deepspeed_engine)
+        limit_waiting(self.deepspeed_engine)
         self._gathering = deepspeed.zero.GatheredParameters
         assert self._model.causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
 
@@ -140,67 +135,6 @@ class ZeroEngine:
         parameter = self._model.get_parameter(f"causal_lm.{name}")
         with self._gathering([parameter], enabled=self.stage == 3):
             yield parameter.detach()
-
-
-def _limit_waiting(engine: Any) -> None:
-    """Give DeepSpeed's own process group the world's time limit: it makes it with gloo's half hour."""
-    set_timeout = getattr(distributed_c10d, "_set_pg_timeout", None)
-    assert set_timeout is not None, "this torch has no _set_pg_timeout"
-    set_timeout(TIMEOUT, engine.data_parallel_group)
-
-
-def _import_deepspeed(world: World) -> Any:
-    if world.device.type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # deepspeed calls collectives by names that torch 2.13 has begun to rename.
-    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.distributed.* is deprecated")
-    import deepspeed
-    import deepspeed.ops
-
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # The shared-memory op would be compiled at this point, with a C++ compiler and ninja that a user may not have.
-    assert isinstance(deepspeed.ops.__compatible_ops__, dict)
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(verbose=False)
-    return deepspeed
-
-
-def _settings(config: RunConfig, backbone: Backbone) -> dict[str, Any]:
-    """Return DeepSpeed's configuration; reasons and measurements stand behind every line that is not a default."""
-    stage, offload = config.zero.stage, config.zero.offload
-    zero: dict[str, Any] = {
-        "stage": stage,
-        # With it false, float32 communication silently becomes bfloat16 again.
-        "contiguous_gradients": True,
-        "overlap_comm": stage >= 2,
-        "reduce_bucket_size": BUCKET_ELEMENTS,
-        "allgather_bucket_size": BUCKET_ELEMENTS,
-    }
-    if stage == 3:
-        hidden_size = int(backbone.config.hidden_size)
-        # Norms and biases stay whole; every matrix is partitioned.
-        zero["stage3_param_persistence_threshold"] = 10 * hidden_size
-        zero["stage3_prefetch_bucket_size"] = BUCKET_ELEMENTS
-    if offload != "none":
-        zero["offload_optimizer"] = {"device": "cpu"}
-    if offload == "all":
-        zero["offload_param"] = {"device": "cpu"}
-    settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": config.optim.max_grad_norm,
-        "steps_per_print": 2**60,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,  # AdamW is the client's, torch's or ours
-        "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own would be compiled
-        "communication_data_type": "fp32",
-        "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward and every step
-    }
-    if config.model.dtype == "bfloat16":
-        # Without the second, stage 1 keeps every gradient twice, in bfloat16 beside float32.
-        settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
-        settings["data_types"] = {"grad_accum_dtype": "fp32"}
-    return settings
 
 
 def _adamw(model: PackedCausalLM, config: RunConfig) -> torch.optim.Optimizer:
