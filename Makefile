@@ -25,4 +25,4 @@ $(VENV)/installed: setup.py pyproject.toml constraints.txt
 # mypy cannot follow an editable install; these links show it the import names.
 .typing/alttrain:
 	mkdir -p $@
-	ln -sfn ../../engine ../../kernels ../../recipes/nano $@/
+	ln -sfn ../../engine ../../kernels ../../recipes/nano ../../recipes/command $@/

@@ -1,14 +1,20 @@
-"""Install engine/, kernels/ and recipes/nano/ under one import name, alttrain.
+"""Install engine/, kernels/ and two folders of recipes/ under one import name, alttrain, with the command `alttrain`.
 
 The bare name `kernels` belongs to a Hugging Face package that transformers imports when it finds one. Every room of
 engine/ that holds a Python file is a package of its own, without an `__init__.py`.
 """
 
+import runpy
 from pathlib import Path
 
 from setuptools import setup
 
-FOLDERS = {"alttrain.engine": "engine", "alttrain.kernels": "kernels", "alttrain.nano": "recipes/nano"}
+FOLDERS = {
+    "alttrain.engine": "engine",
+    "alttrain.kernels": "kernels",
+    "alttrain.nano": "recipes/nano",
+    "alttrain.command": "recipes/command",
+}
 PACKAGES = [
     ".".join((name, *room.relative_to(folder).parts))
     for name, folder in FOLDERS.items()
@@ -18,13 +24,14 @@ PACKAGES = [
 
 setup(
     name="alttrain",
-    version="0.1.0",
+    version=runpy.run_path("engine/version.py")["__version__"],
     description="A distributed SFT engine that changes the reasoning structure of large reasoning models",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir=FOLDERS,
     package_data={"alttrain.engine": ["py.typed"], "alttrain.kernels": ["py.typed"], "alttrain.nano": ["base.*"]},
+    entry_points={"console_scripts": ["alttrain = alttrain.command.__main__:main"]},
     install_requires=[
         "torch>=2.11,<2.14",
         "triton>=3.6; platform_system == 'Linux'",

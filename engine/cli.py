@@ -1,4 +1,4 @@
-"""The command line of a recipe: flags from the dataclasses, checks, then the run.
+"""The command line of recipes and programs: flags from the dataclasses, checks, then the run.
 
 torch is imported only after the flags have been read, so that `--help` answers at once.
 """
@@ -8,12 +8,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import TypeVar
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.config_checks import validate
 from alttrain.engine.errors import AlttrainError
+
+Settings = TypeVar("Settings")
 
 
 def main(recipe: RunConfig) -> None:
@@ -29,6 +32,26 @@ def main(recipe: RunConfig) -> None:
     # Everything is on disk. An orderly shutdown of the interpreter with gloo's threads about was seen to abort one rank
     # in about a hundred ("terminate called without an active exception"), which would make a finished run a failed one.
     os._exit(0)
+
+
+def run_program(
+    settings: Settings | type[Settings], program: Callable[[Settings], str], description: str | None
+) -> None:
+    """Run a program that is one process: read its flags, call it, print what it returns.
+
+    Args:
+        settings: the values that the flags change; or their dataclass, where a value must be given.
+        program: what is run; an `AlttrainError` that it raises is printed as its sentence, with exit code 2.
+        description: what --help says above the flags.
+    """
+    import tyro
+
+    if isinstance(settings, type):
+        config = tyro.cli(settings, description=description)
+    else:
+        config = tyro.cli(type(settings), default=settings, description=description)
+    with exit_on_user_error():
+        sys.stdout.write(program(config) + "\n")
 
 
 def _read_flags(recipe: RunConfig) -> RunConfig:

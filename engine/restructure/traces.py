@@ -6,56 +6,12 @@ Rows are read by the same code that reads training data; one that holds no usabl
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from alttrain.engine.data.formats import Format, parse_columns, parse_row
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.restructure.config import BenignConfig, Label, SourceConfig
 from alttrain.engine.restructure.structures import Trace, split_understanding
-
-Label = Literal["harmful", "benign"]
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """A file of ordinary traces, and how to read it."""
-
-    path: str = ""
-    """A file (.jsonl, .json, .parquet) or hub id; empty for no rows of this label."""
-    columns: str = ""
-    """Names in the source, as in prompt=question,response=answer."""
-    think_open: str = "<think>"
-    """What opens the reasoning in a response; it may be missing there."""
-    think_close: str = "</think>"
-    """What closes the reasoning in a response."""
-    category_column: str = "category"
-    """The column with the row's category, or with a list of them; it may be missing."""
-    category: str = ""
-    """The category of rows that name none, as in mathematics."""
-    name: str = ""
-    """What the rows, their ids and the card call the source; empty for the file's name."""
-    licence: str = ""
-    """The source's licence, for the card."""
-
-    @property
-    def title(self) -> str:
-        """What to call the source."""
-        return self.name or Path(self.path).stem
-
-    @property
-    def slug(self) -> str:
-        """The beginning of its rows' ids: the title's letters and digits in lower case."""
-        return "".join(filter(str.isalnum, self.title.lower()))
-
-
-@dataclass(frozen=True)
-class BenignConfig(SourceConfig):
-    """A file of ordinary traces whose answers are kept."""
-
-    answer_open: str = ""
-    """What opens the answer, as in <answer>; empty where nothing does."""
-    answer_close: str = ""
-    """What closes the answer."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,16 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from alttrain.engine.version import __version__
+
 LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors")
 
 
 def library_versions() -> dict[str, str]:
-    """Return the version of Python and of every library that decides what a run computes."""
-    return {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
+    """Return the versions of alttrain, of Python and of every library that decides what a run computes."""
+    return {"alttrain": __version__, "python": platform.python_version()} | {
+        library: version(library) for library in LIBRARIES
+    }
 
 
 def git_commit() -> str | None:

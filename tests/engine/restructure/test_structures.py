@@ -9,6 +9,7 @@ import pytest
 
 from alttrain.engine.errors import DataError
 from alttrain.engine.restructure import phrases
+from alttrain.engine.restructure.config import BenignConfig, SourceConfig
 from alttrain.engine.restructure.structures import (
     ORDER,
     Structure,
@@ -19,7 +20,7 @@ from alttrain.engine.restructure.structures import (
     write_decision,
     write_refusal,
 )
-from alttrain.engine.restructure.traces import BenignConfig, SourceConfig, read_ordinary
+from alttrain.engine.restructure.traces import read_ordinary
 from alttrain.engine.trace.roles import Message, Row, is_filler, is_verdict, segment, split_sentences
 
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from alttrain.engine.errors import ConfigError, DataError
-from alttrain.engine.restructure.traces import BenignConfig, Ordinary, SourceConfig, read_ordinary
+from alttrain.engine.restructure.config import BenignConfig, SourceConfig
+from alttrain.engine.restructure.traces import Ordinary, read_ordinary
 from alttrain.engine.trace.roles import Message
 
 GOOD = {

@@ -1,12 +1,10 @@
 """From files of traces to AltTrain-1K: what is written, what the card says, and that both can be made again."""
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import pytest
@@ -15,22 +13,12 @@ from alttrain.engine.config import DataConfig, LossConfig
 from alttrain.engine.data.dataset import load_dataset
 from alttrain.engine.data.rows import read_rows
 from alttrain.engine.errors import ConfigError, DataError, ModelError
+from alttrain.engine.restructure import build
+from alttrain.engine.restructure.config import BenignConfig, BuildConfig, SourceConfig
 from alttrain.engine.restructure.structures import ORDER, Structure
-from alttrain.engine.restructure.traces import BenignConfig, SourceConfig
 
-SCRIPT = Path(__file__).resolve().parents[2] / "recipes" / "build_dataset.py"
+SCRIPT = Path(__file__).resolve().parents[3] / "recipes" / "build_dataset.py"
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
-
-
-@pytest.fixture(scope="module")
-def recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_dataset", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["build_dataset"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -63,8 +51,8 @@ def records_of(file: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
 
 
-def test_counts_and_rows_of_a_build(recipe: ModuleType, made: dict[str, Any]) -> None:
-    said = recipe.build(recipe.BuildConfig(**made))
+def test_counts_and_rows_of_a_build(made: dict[str, Any]) -> None:
+    said = build.build(BuildConfig(**made))
     rows = records_of(made["output"])
     assert sorted(row["label"] for row in rows) == ["benign"] * 3 + ["harmful"] * 2
     assert len({row["id"] for row in rows}) == 5
@@ -77,8 +65,8 @@ def test_counts_and_rows_of_a_build(recipe: ModuleType, made: dict[str, Any]) ->
     assert sorted(file.name for file in Path(made["output"]).parent.iterdir()) == ["train.jsonl", "train.md"]
 
 
-def test_the_card_states_where_rows_come_from_and_went(recipe: ModuleType, made: dict[str, Any]) -> None:
-    recipe.build(recipe.BuildConfig(**made))
+def test_the_card_states_where_rows_come_from_and_went(made: dict[str, Any]) -> None:
+    build.build(BuildConfig(**made))
     card = Path(made["output"]).with_suffix(".md").read_text(encoding="utf-8")
     hashes = {name: sha256(path) for name, path in (("out", made["output"]), ("in", made["harmful"].path))}
     assert f"sha256 `{hashes['out']}`" in card
@@ -96,8 +84,8 @@ def test_the_card_states_where_rows_come_from_and_went(recipe: ModuleType, made:
         assert all(span["text"].strip() not in card for span in row["spans"] if len(span["text"]) > 10)
 
 
-def test_the_card_counts_characters_of_every_role(recipe: ModuleType, made: dict[str, Any]) -> None:
-    recipe.build(recipe.BuildConfig(**made))
+def test_the_card_counts_characters_of_every_role(made: dict[str, Any]) -> None:
+    build.build(BuildConfig(**made))
     rows = records_of(made["output"])
     card = Path(made["output"]).with_suffix(".md").read_text(encoding="utf-8")
     for role in ORDER["full"]:
@@ -109,51 +97,49 @@ def sha256(file: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def test_the_same_inputs_and_seed_give_the_same_bytes(recipe: ModuleType, made: dict[str, Any]) -> None:
-    def build(**changes: Any) -> tuple[str, str]:
-        config = recipe.BuildConfig(**(made | changes))
-        recipe.build(config)
+def test_the_same_inputs_and_seed_give_the_same_bytes(made: dict[str, Any]) -> None:
+    def build_with(**changes: Any) -> tuple[str, str]:
+        config = BuildConfig(**(made | changes))
+        build.build(config)
         return sha256(config.output), sha256(config.output.replace(".jsonl", ".md"))
 
     elsewhere = made["output"].replace("/out/", "/elsewhere/")
-    assert build() == build() == build(output=elsewhere)
-    assert build(seed=1)[0] != build()[0]
+    assert build_with() == build_with() == build_with(output=elsewhere)
+    assert build_with(seed=1)[0] != build_with()[0]
 
 
-def test_fewer_rows_than_asked_for_are_all_taken_and_said(recipe: ModuleType, made: dict[str, Any]) -> None:
-    said = recipe.build(recipe.BuildConfig(**(made | {"num_harmful": 900})))
+def test_fewer_rows_than_asked_for_are_all_taken_and_said(made: dict[str, Any]) -> None:
+    said = build.build(BuildConfig(**(made | {"num_harmful": 900})))
     assert "Of 900 harmful rows asked for, 3 remain: all are taken." in said
     assert len(records_of(made["output"])) == 6
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-def test_every_structure_is_read_back_as_it_was_written(
-    recipe: ModuleType, made: dict[str, Any], structure: Structure
-) -> None:
-    recipe.build(recipe.BuildConfig(**(made | {"structure": structure})))
+def test_every_structure_is_read_back_as_it_was_written(made: dict[str, Any], structure: Structure) -> None:
+    build.build(BuildConfig(**(made | {"structure": structure})))
     read = read_rows([made["output"]])
     assert (len(read.rows), read.placed) == (5, {"listed": 5})
     for row, record in zip(read.rows, records_of(made["output"]), strict=True):
         assert tuple(span.role for span in row.spans) == ORDER[structure]
-        assert recipe.as_record(row) == record
+        assert build.as_record(row) == record
 
 
-def test_structures_have_the_same_prompts_and_answers(recipe: ModuleType, made: dict[str, Any]) -> None:
+def test_structures_have_the_same_prompts_and_answers(made: dict[str, Any]) -> None:
     found = set()
     for structure in STRUCTURES:
-        recipe.build(recipe.BuildConfig(**(made | {"structure": structure})))
+        build.build(BuildConfig(**(made | {"structure": structure})))
         rows = records_of(made["output"])
         answers = [span["text"] for row in rows for span in row["spans"] if span["role"] == "answer"]
         found.add(json.dumps([[(row["id"], row["prompt"], row["label"]) for row in rows], answers]))
     assert len(found) == 1
 
 
-def test_several_turns_are_written_as_messages(recipe: ModuleType, made: dict[str, Any], tmp_path: Path) -> None:
+def test_several_turns_are_written_as_messages(made: dict[str, Any], tmp_path: Path) -> None:
     turns = [("system", "Be kind."), ("user", "What is 7 + 1?"), ("assistant", "<think>Add. Eight.</think>8")]
     record = {"messages": [{"role": role, "content": content} for role, content in turns]}
     (tmp_path / "turns.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
     settings = made | {"benign": BenignConfig(str(tmp_path / "turns.jsonl")), "num_harmful": 0, "num_benign": 1}
-    recipe.build(recipe.BuildConfig(**settings))
+    build.build(BuildConfig(**settings))
     (row,) = records_of(made["output"])
     assert "prompt" not in row
     assert [message["role"] for message in row["messages"]] == ["system", "user"]
@@ -172,27 +158,27 @@ def test_several_turns_are_written_as_messages(recipe: ModuleType, made: dict[st
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(
-    recipe: ModuleType, made: dict[str, Any], change: dict[str, Any], error: type[Exception], message: str
+    made: dict[str, Any], change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        recipe.build(recipe.BuildConfig(**(made | change)))
+        build.build(BuildConfig(**(made | change)))
     assert "\n" not in str(caught.value)
     assert not Path(made["output"]).parent.exists()
 
 
-def test_an_output_that_cannot_be_written(recipe: ModuleType, made: dict[str, Any], tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written(made: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        recipe.build(recipe.BuildConfig(**(made | {"output": str(tmp_path / "file" / "train.jsonl")})))
+        build.build(BuildConfig(**(made | {"output": str(tmp_path / "file" / "train.jsonl")})))
 
 
-def test_sources_of_one_name_are_refused(recipe: ModuleType, made: dict[str, Any]) -> None:
+def test_sources_of_one_name_are_refused(made: dict[str, Any]) -> None:
     both = {
         "harmful": SourceConfig(made["harmful"].path, name="A"),
         "benign": BenignConfig(made["benign"].path, name="a"),
     }
     with pytest.raises(ConfigError, match="both sources are called 'a'"):
-        recipe.build(recipe.BuildConfig(**(made | both)))
+        build.build(BuildConfig(**(made | both)))
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -221,7 +207,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert "--benign.answer-open" in done.stdout
 
 
-def real_config(recipe: ModuleType, shared_data: Path, output: Path, **changes: Any) -> Any:
+def real_config(shared_data: Path, output: Path, **changes: Any) -> Any:
     safety = shared_data / "safety"
     settings = {
         "harmful": SourceConfig(str(shared_data / "train" / "STAR-1.json"), name="STAR-1", licence="Apache-2.0"),
@@ -236,11 +222,11 @@ def real_config(recipe: ModuleType, shared_data: Path, output: Path, **changes: 
         "avoid": tuple(map(str, sorted([*safety.glob("*.csv"), *safety.glob("*.jsonl")]))),
         "output": str(output),
     }
-    return recipe.BuildConfig(**(settings | changes))
+    return BuildConfig(**(settings | changes))
 
 
-def test_alttrain_1k_from_the_real_files(recipe: ModuleType, shared_data: Path, tmp_path: Path) -> None:
-    said = recipe.build(real_config(recipe, shared_data, tmp_path / "train.jsonl"))
+def test_alttrain_1k_from_the_real_files(shared_data: Path, tmp_path: Path) -> None:
+    said = build.build(real_config(shared_data, tmp_path / "train.jsonl"))
     labels = [row["label"] for row in records_of(str(tmp_path / "train.jsonl"))]
     assert (labels.count("harmful"), labels.count("benign")) == (900, 100)
     assert said.count("Left out") == 1
@@ -253,27 +239,27 @@ def tokenizer_folder(shared_data: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(recipe: ModuleType, tokenizer_folder: str) -> Any:
-    return recipe.load_tokenizer(tokenizer_folder)
+def tokenizer(tokenizer_folder: str) -> Any:
+    return build.load_tokenizer(tokenizer_folder)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_real_rows_load_with_the_real_tokenizer(
-    recipe: ModuleType, shared_data: Path, tmp_path: Path, tokenizer: Any, structure: Structure
+    shared_data: Path, tmp_path: Path, tokenizer: Any, structure: Structure
 ) -> None:
     output = tmp_path / "train.jsonl"
-    recipe.build(real_config(recipe, shared_data, output, structure=structure, num_harmful=90, num_benign=10, avoid=()))
+    build.build(real_config(shared_data, output, structure=structure, num_harmful=90, num_benign=10, avoid=()))
     report = load_dataset([str(output)], DataConfig(), LossConfig(), tokenizer, max_tokens=32768).report
     assert (report.rows, report.examples, report.unsegmented, report.skipped) == (100, 100, 0, ())
     assert set(report.tokens) == {"prompt", "opening", "think", "closing", "end", *ORDER[structure]}
 
 
 def test_with_a_tokenizer_the_card_counts_tokens(
-    recipe: ModuleType, shared_data: Path, tmp_path: Path, tokenizer: Any, tokenizer_folder: str
+    shared_data: Path, tmp_path: Path, tokenizer: Any, tokenizer_folder: str
 ) -> None:
     output = tmp_path / "train.jsonl"
     small = {"num_harmful": 9, "num_benign": 1, "avoid": (), "tokenizer": tokenizer_folder}
-    said = recipe.build(real_config(recipe, shared_data, output, **small))
+    said = build.build(real_config(shared_data, output, **small))
     tokens = load_dataset([str(output)], DataConfig(), LossConfig(), tokenizer, max_tokens=32768).report.tokens
     card = output.with_suffix(".md").read_text(encoding="utf-8")
     assert f"tokens a row: {sum(tokens.values()) / 10:.1f} on average" in said

@@ -1,33 +1,22 @@
 """From files of generated traces to the table and the report; the texts stay out of both."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.evaluate.config import MeasureConfig, ReadConfig
+from alttrain.engine.evaluate.measure import measure
 
-SCRIPT = Path(__file__).resolve().parents[2] / "recipes" / "measure_structure.py"
+SCRIPT = Path(__file__).resolve().parents[3] / "recipes" / "measure_structure.py"
 UNDERSTANDING = "Okay, so the user asks for the vault's number."
 HARMFUL = "This is clearly illegal."
 REFUSAL = "So I can't help with that."
 SORRY = "I'm sorry, but I can't help with that."
-
-
-@pytest.fixture(scope="module")
-def recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("measure_structure", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["measure_structure"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> str:
@@ -58,9 +47,9 @@ def after(tmp_path: Path) -> str:
     )
 
 
-def test_every_form_of_row_is_measured(recipe: ModuleType, after: str, tmp_path: Path) -> None:
+def test_every_form_of_row_is_measured(after: str, tmp_path: Path) -> None:
     output = tmp_path / "new" / "report.json"
-    said = recipe.measure(recipe.MeasureConfig(after, output=str(output)))
+    said = measure(MeasureConfig(after, output=str(output)))
     report = json.loads(output.read_text(encoding="utf-8"))
     labels = {id_: trace["labels"] for id_, trace in report["traces"].items()}
     full = ["understanding", "assessment", "refusal"]
@@ -80,12 +69,12 @@ def test_every_form_of_row_is_measured(recipe: ModuleType, after: str, tmp_path:
         assert "sorry" not in text
 
 
-def test_before_and_after(recipe: ModuleType, after: str, tmp_path: Path) -> None:
+def test_before_and_after(after: str, tmp_path: Path) -> None:
     rows = [
         {"id": id_, "label": "harmful", "prompt": "p", "response": f"<think>{UNDERSTANDING}</think>7"} for id_ in "abcz"
     ]
     output = tmp_path / "report.json"
-    said = recipe.measure(recipe.MeasureConfig(after, write(tmp_path / "before.jsonl", rows), output=str(output)))
+    said = measure(MeasureConfig(after, write(tmp_path / "before.jsonl", rows), output=str(output)))
     lines = said.splitlines()
     assert lines[0].startswith("of 3 pairs")
     assert next(line for line in lines if line.startswith("in order")).split()[2:5] == ["0.0%", "100.0%", "100.0%"]
@@ -95,33 +84,33 @@ def test_before_and_after(recipe: ModuleType, after: str, tmp_path: Path) -> Non
     assert changes["refuses benign prompt"]["before"] is None
 
 
-def test_rules_of_ones_own(recipe: ModuleType, after: str, tmp_path: Path) -> None:
+def test_rules_of_ones_own(after: str, tmp_path: Path) -> None:
     rules = {"extends": "nothing", "sentences": [{"label": "refusal", "pattern": "vault"}], "otherwise": "other"}
     file = tmp_path / "rules.json"
     file.write_text(json.dumps(rules), encoding="utf-8")
     output = tmp_path / "report.json"
-    recipe.measure(recipe.MeasureConfig(after, rules=str(file), output=str(output)))
+    measure(MeasureConfig(after, rules=str(file), output=str(output)))
     assert json.loads(output.read_text(encoding="utf-8"))["traces"]["a"]["labels"] == ["refusal", "other", "other"]
 
 
-def test_files_without_a_common_id(recipe: ModuleType, after: str, tmp_path: Path) -> None:
+def test_files_without_a_common_id(after: str, tmp_path: Path) -> None:
     before = write(tmp_path / "before.jsonl", [{"prompt": "p", "response": "7"}])
     with pytest.raises(DataError, match="traces pair by id") as raised:
-        recipe.measure(recipe.MeasureConfig(after, before))
+        measure(MeasureConfig(after, before))
     assert str(raised.value).startswith(before)
 
 
-def test_a_bad_row(recipe: ModuleType, tmp_path: Path) -> None:
+def test_a_bad_row(tmp_path: Path) -> None:
     file = write(tmp_path / "bad.jsonl", [{"prompt": "p", "response": "7"}, {"prompt": "p"}])
     with pytest.raises(DataError, match=r"bad\.jsonl:2: has no spans and no response"):
-        recipe.measure(recipe.MeasureConfig(file))
-    said = recipe.measure(recipe.MeasureConfig(file, data=recipe.ReadConfig(on_bad_row="skip")))
+        measure(MeasureConfig(file))
+    said = measure(MeasureConfig(file, data=ReadConfig(on_bad_row="skip")))
     assert "1 of 2 rows skipped" in said
 
 
-def test_the_output_is_json(recipe: ModuleType, after: str) -> None:
+def test_the_output_is_json(after: str) -> None:
     with pytest.raises(ConfigError, match=r"must end in \.json"):
-        recipe.measure(recipe.MeasureConfig(after, output="report.txt"))
+        measure(MeasureConfig(after, output="report.txt"))
 
 
 def test_the_command_line(after: str, tmp_path: Path) -> None:

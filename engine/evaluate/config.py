@@ -1,0 +1,33 @@
+"""What an evaluation reads and where its report goes."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """How the rows are written."""
+
+    columns: str = ""
+    """Names of columns, as in prompt=question,response=answer."""
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What to do with a row that breaks a rule of the format; skips are counted."""
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """What is measured, by which rules, and where the report goes."""
+
+    after: Positional[str]
+    """Traces: .jsonl, .json, .parquet or a hub id."""
+    before: str = ""
+    """Traces of another model on the same prompts, paired by id."""
+    rules: str = ""
+    """JSON file of rules; without one, those for English and Chinese."""
+    output: str = ""
+    """JSON file for the figures and, by id, the labels of every trace."""
+    data: ReadConfig = field(default_factory=ReadConfig)
