@@ -1,10 +1,11 @@
-# Two targets, each complete on a machine with Python 3.11 or later and make: no compiler, no ninja, no GPU.
+# Complete on Linux with Python 3.11 to 3.13 and make: no compiler, no ninja, no GPU. The first one of them installs
+# into .venv what constraints.txt names: 2.8 GB to download, 5.5 GB on disk, most of it torch's libraries for CUDA.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: nano test
+.PHONY: nano test test-long
 
 nano: $(VENV)/installed
 	rm -rf runs/nano
@@ -17,12 +18,17 @@ test: $(VENV)/installed .typing/alttrain
 	$(BIN)/mypy recipes/*.py
 	$(BIN)/python -m pytest -n 2
 
+# What takes minutes and guards no law: whole studies, large random searches.
+test-long: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m long
+
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # mypy cannot follow an editable install; these links show it the import names.
-.typing/alttrain:
+.typing/alttrain: setup.py
 	mkdir -p $@
 	ln -sfn ../../engine ../../kernels ../../recipes/nano ../../recipes/command $@/
+	touch $@

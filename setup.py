@@ -5,6 +5,7 @@ engine/ that holds a Python file is a package of its own, without an `__init__.p
 """
 
 import runpy
+import sys
 from pathlib import Path
 
 from setuptools import setup
@@ -22,19 +23,23 @@ PACKAGES = [
     if any(room.glob("*.py"))
 ]
 
+if sys.platform != "linux":
+    raise SystemExit(f"alttrain runs on Linux, and this is {sys.platform}: Triton has no build for it. On Windows, use WSL 2.")
+
 setup(
     name="alttrain",
     version=runpy.run_path("engine/version.py")["__version__"],
     description="A distributed SFT engine that changes the reasoning structure of large reasoning models",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=["Operating System :: POSIX :: Linux"],
     packages=PACKAGES,
     package_dir=FOLDERS,
     package_data={"alttrain.engine": ["py.typed"], "alttrain.kernels": ["py.typed"], "alttrain.nano": ["base.*"]},
     entry_points={"console_scripts": ["alttrain = alttrain.command.__main__:main"]},
     install_requires=[
         "torch>=2.11,<2.14",
-        "triton>=3.6; platform_system == 'Linux'",
+        "triton>=3.6",
         "deepspeed>=0.19.8,<0.20",
         "transformers>=5.17,<5.24",
         "safetensors>=0.5",
