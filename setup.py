@@ -24,7 +24,9 @@ PACKAGES = [
 ]
 
 if sys.platform != "linux":
-    raise SystemExit(f"alttrain runs on Linux, and this is {sys.platform}: Triton has no build for it. On Windows, use WSL 2.")
+    raise SystemExit(
+        f"alttrain runs on Linux, and this is {sys.platform}: Triton has no build for it. On Windows, use WSL 2."
+    )
 
 setup(
     name="alttrain",
