@@ -12,7 +12,8 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 # From the ground up: a file may use its own room and every room of an earlier line. Rooms of one line do not know each
@@ -71,14 +72,39 @@ TABLES = ("kernels/", "engine/trace/english.py", "engine/trace/chinese.py", "eng
 NO_TEST_OF_ITS_OWN = ("engine/version.py", "recipes/nano/__main__.py", "recipes/alttrain_", "recipes/build_dataset.py")
 
 
+@dataclass(frozen=True)
+class Source:
+    """What the rules ask of one file's text."""
+
+    docstring: str
+    num_lines: int
+    imports: frozenset[str]  # the full name of every module, or name of one, that is imported at run time
+    imports_at_the_top: frozenset[str]  # those of them that are imported with the file itself
+    functions: tuple[tuple[str, int], ...]  # name and lines of every function, wherever it stands
+
+
+@cache
+def read_source(text: str) -> Source:
+    """Return what the rules ask of a file that holds `text`."""
+    tree = ast.parse(text)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return Source(
+        docstring=ast.get_docstring(tree) or "",
+        num_lines=len(text.splitlines()),
+        imports=frozenset(_imported(tree, at_the_top=False)),
+        imports_at_the_top=frozenset(_imported(tree, at_the_top=True)),
+        functions=tuple((node.name, (node.end_lineno or 0) - node.lineno + 1) for node in functions),
+    )
+
+
 class House:
     """A project's code, read once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         folders = [root / name for name in ("kernels", "engine", "recipes")]
-        self.files = sorted(path for folder in folders for path in folder.rglob("*.py"))
-        self.trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in self.files}
+        files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+        self.sources = {path: read_source(path.read_text(encoding="utf-8")) for path in files}
 
     def name(self, path: Path) -> str:
         """Return a path as the rules write it: engine/data/rows.py."""
@@ -89,16 +115,12 @@ class House:
         first, *rest = Path(self.name(path)).with_suffix("").parts
         return f"{first}/{rest[0]}" if first == "engine" else first
 
-    def imports(self, path: Path, *, at_the_top: bool = False) -> set[str]:
-        """Return the full name of every module, or name of one, that a file imports at run time."""
-        return set(_imported(self.trees[path], at_the_top))
-
     @cached_property
     def arrows(self) -> dict[Path, set[Path]]:
         """Which files of the project each file imports."""
         found: dict[Path, set[Path]] = {}
-        for path in self.files:
-            targets = {target for module in self.imports(path) if (target := self._file(module))}
+        for path, source in self.sources.items():
+            targets = {target for module in source.imports if (target := self._file(module))}
             found[path] = targets - {path}
         return found
 
@@ -109,7 +131,7 @@ class House:
                 parts = module.removeprefix(f"{prefix}.").split(".")
                 for length in (len(parts), len(parts) - 1):
                     path = (self.root / folder).joinpath(*parts[:length]).with_suffix(".py")
-                    if length and path in self.trees:
+                    if length and path in self.sources:
                         return path
         return None
 
@@ -140,58 +162,57 @@ class House:
             yield "a circle of imports: " + ", ".join(map(self.name, sorted(circle)))
 
     def bare_names(self) -> Iterator[str]:
-        """Our folders have import names under alttrain; `kernels` alone belongs to Hugging Face."""
-        for path in self.files:
-            for module in sorted(self.imports(path)):
+        """Our folders have import names under alttrain, written out; `kernels` alone belongs to Hugging Face."""
+        for path, source in self.sources.items():
+            for module in sorted(source.imports):
+                if module.startswith("."):
+                    yield f"{self.name(path)} imports {module}: name it from alttrain on"
                 if module.split(".")[0] in ("kernels", "engine", "recipes", "nano"):
                     yield f"{self.name(path)} imports {module}: say alttrain.{module}"
 
     def kernels_that_lean(self) -> Iterator[str]:
         """A kernel imports the backend switch and the kernel that its docstring names: it can be copied elsewhere."""
-        for path in self.files:
-            if self.room(path) == "kernels":
-                named = ast.get_docstring(self.trees[path]) or ""
-                for target in sorted(self.arrows[path]):
-                    if target.stem != "backend" and target.name not in named:
-                        yield f"{self.name(path)} imports {self.name(target)}, which its docstring does not name"
+        for path, source in self.sources.items():
+            for target in sorted(self.arrows[path]):
+                is_named = re.search(rf"\b{target.stem}\.py|`{target.stem}`", source.docstring)
+                if self.room(path) == self.room(target) == "kernels" and target.stem != "backend" and not is_named:
+                    yield f"{self.name(path)} imports {self.name(target)}, which its docstring does not name"
 
     def wrong_doors(self) -> Iterator[str]:
         """Each heavy dependency has its door."""
-        for path in self.files:
-            for module in sorted(self.imports(path)):
+        for path, source in self.sources.items():
+            for module in sorted(source.imports):
                 doors = DOORS.get(module.split(".")[0])
                 if doors is not None and not self.name(path).startswith(doors):
                     yield f"{self.name(path)} imports {module}, whose door is {' or '.join(doors)}"
 
     def slow_imports(self) -> Iterator[str]:
         """What is light to import stays so."""
-        for path in self.files:
+        for path, source in self.sources.items():
             if not self.name(path).startswith(MAY_BE_HEAVY):
-                for module in sorted(self.imports(path, at_the_top=True)):
+                for module in sorted(source.imports_at_the_top):
                     if module.split(".")[0] in HEAVY:
                         yield f"{self.name(path)} imports {module} at its top; import it where it is used"
 
     def too_long(self) -> Iterator[str]:
         """A file is read in one sitting, a function at a glance."""
-        for path, tree in self.trees.items():
+        for path, source in self.sources.items():
             limit = LINES_OF_TABLES if self.name(path).startswith(TABLES) else LINES
-            if (lines := len(path.read_text(encoding="utf-8").splitlines())) > limit:
-                yield f"{self.name(path)} has {lines} lines; {limit} are allowed"
-            for node in ast.walk(tree):
-                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    continue
-                if (length := (node.end_lineno or 0) - node.lineno + 1) > LINES_OF_A_FUNCTION:
-                    yield f"{self.name(path)}: {node.name} has {length} lines; {LINES_OF_A_FUNCTION} are allowed"
+            if source.num_lines > limit:
+                yield f"{self.name(path)} has {source.num_lines} lines; {limit} are allowed"
+            for name, num_lines in source.functions:
+                if num_lines > LINES_OF_A_FUNCTION:
+                    yield f"{self.name(path)}: {name} has {num_lines} lines; {LINES_OF_A_FUNCTION} are allowed"
 
     def without_a_docstring(self) -> Iterator[str]:
         """A file says in its first lines what it is for."""
-        for path, tree in self.trees.items():
-            if not ast.get_docstring(tree):
+        for path, source in self.sources.items():
+            if not source.docstring:
                 yield f"{self.name(path)} does not say what it is for"
 
     def without_a_test(self) -> Iterator[str]:
         """tests/ mirrors the tree, and a kernel has its benchmark."""
-        for path in self.files:
+        for path in self.sources:
             name = self.name(path)
             if name.startswith(NO_TEST_OF_ITS_OWN):
                 continue
@@ -204,7 +225,7 @@ class House:
 
     def forbidden_files(self) -> Iterator[str]:
         """No __init__.py (a package named kernels breaks transformers), and no drawer for leftovers."""
-        for path in self.files:
+        for path in self.sources:
             if path.name in ("__init__.py", "utils.py", "helpers.py", "misc.py", "common.py"):
                 yield f"{self.name(path)} may not be: {path.name}"
 
@@ -213,8 +234,8 @@ def _imported(node: ast.AST, at_the_top: bool) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
         yield from itertools.chain.from_iterable(_imported(child, at_the_top) for child in node.orelse)
     elif not (at_the_top and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
         yield from itertools.chain.from_iterable(_imported(child, at_the_top) for child in ast.iter_child_nodes(node))
@@ -253,11 +274,12 @@ def circles(arrows: Mapping[Path, set[Path]]) -> list[set[Path]]:
 
 def plan(house: House) -> str:
     """Return the rooms from the ground up: files, lines, and how many imports lead to which room."""
-    files, lines = Counter(map(house.room, house.files)), Counter[str]()
+    files, lines = Counter(map(house.room, house.sources)), Counter[str]()
     uses: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for path, targets in house.arrows.items():
-        lines[house.room(path)] += len(path.read_text(encoding="utf-8").splitlines())
-        uses[house.room(path)].update(room for target in targets if (room := house.room(target)) != house.room(path))
+        lines[house.room(path)] += house.sources[path].num_lines
+        rooms = map(house.room, sorted(targets))
+        uses[house.room(path)].update(room for room in rooms if room != house.room(path))
     table = [f"{'room':<22}{'files':>6}{'lines':>7}  uses"]
     for room in itertools.chain.from_iterable(ORDER):
         arrows = ", ".join(re.sub("^engine/", "", f"{there} {count}") for there, count in uses[room].most_common())
