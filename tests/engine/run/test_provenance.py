@@ -1,0 +1,62 @@
+"""What a run records of where it comes from."""
+
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alttrain.engine.run import provenance
+from alttrain.engine.version import __version__
+
+
+def test_versions_are_those_of_what_runs() -> None:
+    versions = provenance.library_versions()
+    assert versions["alttrain"] == __version__
+    assert versions["python"] == platform.python_version()
+    for library in ("torch", "deepspeed", "transformers", "tokenizers", "safetensors"):
+        assert versions[library] == metadata.version(library)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with the file that asks, as if it were installed there."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    file = tmp_path / "engine" / "run" / "provenance.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("# the code of a run\n")
+    monkeypatch.setattr(provenance, "__file__", str(file))
+    # No checkout around the temporary folder, and nobody's own settings, may speak for it.
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.chdir("/")
+    return tmp_path
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    done: Any = subprocess.run(["git", "-C", str(folder), *who, *words], capture_output=True, text=True, check=True)
+    return str(done.stdout.strip())
+
+
+def test_the_commit_is_that_of_the_code_and_says_when_it_was_changed(checkout: Path) -> None:
+    git(checkout, "init", "--quiet")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "--message", "first")
+    commit = git(checkout, "rev-parse", "HEAD")
+    assert provenance.git_commit() == commit
+    (checkout / "engine" / "run" / "provenance.py").write_text("# changed\n")
+    assert provenance.git_commit() == f"{commit}-dirty"
+
+
+def test_code_that_is_no_checkout_has_no_commit(checkout: Path) -> None:
+    assert provenance.git_commit() is None
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert provenance.git_commit() is None
