@@ -22,7 +22,7 @@ def test_a_source_is_called_by_its_name_or_by_its_file(source: SourceConfig, tit
 
 
 def test_both_labels_are_read_by_the_same_settings() -> None:
-    """What a benign source has beside a harmful one's settings are the marks of an answer, which is kept there alone."""
+    """A benign source has the marks of an answer beside them, as its answers alone are kept."""
     own = {field.name for field in dataclasses.fields(BenignConfig)} - {
         field.name for field in dataclasses.fields(SourceConfig)
     }
