@@ -10,7 +10,6 @@ import json
 import sys
 import types
 import typing
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +42,10 @@ def flags_of(settings: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _is_positional(kind: Any) -> bool:
-    return typing.get_origin(kind) is typing.Annotated and kind == Positional[typing.get_args(kind)[0]]
+    return typing.get_args(kind)[1:] == typing.get_args(Positional[str])[1:]
+        typing.get_origin(kind) is typing.Annotated
+        and typing.get_args(kind)[1:] == typing.get_args(Positional[str])[1:]
+    )
 
 
 def written(kind: Any) -> str:
@@ -79,14 +81,14 @@ def test_no_flag_appears_vanishes_or_changes_unnoticed() -> None:
 @pytest.mark.filterwarnings("ignore:get_parser:DeprecationWarning")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_these_are_the_flags_that_the_command_line_takes(program: str) -> None:
-    parser: ArgumentParser = tyro.extras.get_parser(PROGRAMS[program])
+    parser: Any = tyro.extras.get_parser(PROGRAMS[program])
     taken = [action.option_strings[0] if action.option_strings else action.dest for action in parser._actions]
     assert sorted(taken) == sorted(["-h", *(flag for flag, _ in flags_of(PROGRAMS[program]))])
 
 
 @pytest.mark.filterwarnings("ignore:get_parser:DeprecationWarning")
 def test_help_explains_every_flag_of_a_run() -> None:
-    parser: ArgumentParser = tyro.extras.get_parser(RunConfig)
+    parser: Any = tyro.extras.get_parser(RunConfig)
     unexplained = [
         action.option_strings[0] for action in parser._actions if not str(action.help).partition("(default")[0].strip()
     ]
@@ -113,9 +115,9 @@ def test_a_run_is_written_down_whole() -> None:
 @pytest.mark.parametrize("settings", PROGRAMS.values())
 def test_settings_cannot_be_changed_once_made(settings: type) -> None:
     """A run that has been checked stays what was checked."""
-    classes = [settings]
+    classes: list[Any] = [settings]
     for kind in classes:
-        assert kind.__dataclass_params__.frozen, kind  # type: ignore[attr-defined]
+        assert kind.__dataclass_params__.frozen, kind
         hints = typing.get_type_hints(kind)
         classes += [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
     assert len(classes) > 1

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from alttrain.engine.distributed import world as worlds
 from alttrain.engine.distributed.world import TIMEOUT, World
 from alttrain.engine.errors import ConfigError
 
@@ -119,8 +118,8 @@ def test_one_process_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_after_an_error_the_group_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another rank may sit in a collective, and leaving the group would wait for it."""
     left = []
-    monkeypatch.setattr(worlds.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(worlds.dist, "destroy_process_group", lambda: left.append(True))
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: left.append(True))
     world = World(rank=0, local_rank=0, size=2, device=CPU)
     with pytest.raises(KeyError), world:
         raise KeyError

@@ -92,11 +92,11 @@ def test_a_pack_is_its_documents(family: str, kernels: str) -> None:
         assert float(error) < 1e-5, name
 
 
-class Calls(TorchDispatchMode):
+class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts matrix products, attentions and activations that are computed within it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -113,7 +113,8 @@ class Calls(TorchDispatchMode):
 def computed(checkpointing: str) -> Counter[str]:
     """Return what forward and backward of one pack compute."""
     model = make_model(make_config(), checkpointing=checkpointing)
-    with Calls() as calls:
+    calls = Calls()
+    with calls:
         model(**pack(documents(7, 4)))[0].backward()
     return calls.counts
 

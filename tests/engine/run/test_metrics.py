@@ -1,6 +1,8 @@
 """The lines of metrics.jsonl: when they are written, what is in them, and whose time they count."""
 
 import json
+import resource
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -190,6 +192,6 @@ def test_a_role_without_tokens_has_no_mean() -> None:
 
 def test_the_peak_is_of_this_process_where_there_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     usage: Any = SimpleNamespace(ru_maxrss=5)
-    monkeypatch.setattr(metrics.resource, "getrusage", lambda who: usage)
-    monkeypatch.setattr(metrics.sys, "platform", "linux")
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr(sys, "platform", "linux")
     assert metrics._peak_memory_bytes(CPU) == 5 * 1024  # Linux counts in KiB

@@ -115,7 +115,7 @@ def test_loss_and_nll_are_those_of_all_rows_at_once(
 ) -> None:
     """However few are packed at a time: a mean of means would weigh short groups too much."""
     monkeypatch.setattr(held_out, "EXAMPLES_AT_ONCE", at_once)
-    model = evaluate(folder, world_of(1), LossConfig(**{**LOSS.weights(), "per": per}))  # type: ignore[arg-type]
+    model = evaluate(folder, world_of(1), LossConfig(**{**LOSS.weights(), "per": per}))
     (line,) = read_lines(folder.evaluations)
     loss, means = by_hand(per)
     assert list(line) == ["step", "loss", "nll"]
