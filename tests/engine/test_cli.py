@@ -145,6 +145,19 @@ def test_a_run_gets_the_recipe_with_the_flags_over_it_and_ends_the_process(
     assert (config.model, config.data, config.output) == (RECIPE.model, RECIPE.data, RECIPE.output)
 
 
+def test_what_a_run_has_said_is_not_lost_when_it_ends() -> None:
+    program = (
+        "import sys, types\n"
+        "from alttrain.engine.cli import main\n"
+        "from alttrain.engine.config import DataConfig, ModelConfig, RunConfig\n"
+        "def train(config):\n    print('to stdout')\n    print('to stderr', end='', file=sys.stderr)\n"
+        "sys.modules['alttrain.engine.train.loop'] = types.SimpleNamespace(train=train)\n"
+        "main(RunConfig(model=ModelConfig(path='m'), data=DataConfig(train=('t',)), output='o'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "to stdout\n", "to stderr")
+
+
 def test_settings_are_refused_before_torch_is_loaded() -> None:
     program = (
         "import os, sys\n"

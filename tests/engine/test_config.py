@@ -43,9 +43,6 @@ def flags_of(settings: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _is_positional(kind: Any) -> bool:
     return typing.get_args(kind)[1:] == typing.get_args(Positional[str])[1:]
-        typing.get_origin(kind) is typing.Annotated
-        and typing.get_args(kind)[1:] == typing.get_args(Positional[str])[1:]
-    )
 
 
 def written(kind: Any) -> str:
