@@ -154,7 +154,9 @@ def test_what_a_run_has_said_is_not_lost_when_it_ends() -> None:
         "sys.modules['alttrain.engine.train.loop'] = types.SimpleNamespace(train=train)\n"
         "main(RunConfig(model=ModelConfig(path='m'), data=DataConfig(train=('t',)), output='o'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=buffered, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "to stdout\n", "to stderr")
 
 
