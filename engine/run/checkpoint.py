@@ -92,7 +92,10 @@ def _publish(incoming: Path, name: str, checkpoints: Path) -> None:
 
 
 def _retain(checkpoints: Path, newest: str, keep: int) -> None:
-    """Leave `newest` and the `keep` - 1 before it; later ones are of a run that was gone back on."""
+    """Delete all checkpoints but `newest` and the `keep` - 1 before it.
+
+    A later step than the newest is left from a run that was resumed at an earlier checkpoint: it is deleted too.
+    """
     published = sorted(path for path in checkpoints.glob("step-*") if path.is_dir())
     kept = [path for path in published if path.name <= newest][-keep:]
     for path in published:

@@ -1,4 +1,6 @@
-"""The run folder: what a run leaves on disk, who may write there, and lines that never outlive their checkpoint.
+"""The run folder: the files of a run, which run may write to it, and what a resumed run removes from it.
+
+A resumed run goes on from a checkpoint; lines of metrics.jsonl and eval.jsonl that are later than it are removed.
 
 OUT/config.json  metrics.jsonl  eval.jsonl  checkpoints/  model/  report.html
 """

@@ -87,7 +87,8 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
         loss = sum of w(role(label)) * nll over ranks, micro-batches, packs and tokens / D
 
     D is summed over the ranks before the first forward, so that a token counts the same wherever packing put it.
-    No number is read here: what waits for the device is DeepSpeed's own (`distributed/zero.py` says where).
+    Nothing here waits for the device, as no value is brought to the host; where DeepSpeed waits is said in
+    `distributed/zero.py`.
     """
     denominator = world.sum(batch.denominator)
     sums = torch.zeros(1 + 2 * len(ROLES), dtype=torch.float64, device=world.device)
