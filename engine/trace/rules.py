@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.trace.roles import is_filler, split_sentences
+from alttrain.engine.trace.sentences import is_filler, split_sentences
 
 LABELS: tuple[str, ...] = ("understanding", "assessment", "refusal", "solving", "other")
 """What a sentence may do: say what is asked; weigh it; say no; work on the reply; none of these."""

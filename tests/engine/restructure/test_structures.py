@@ -20,7 +20,8 @@ from alttrain.engine.restructure.structures import (
     write_refusal,
 )
 from alttrain.engine.restructure.traces import BenignConfig, SourceConfig, read_ordinary
-from alttrain.engine.trace.roles import Message, Row, is_filler, is_verdict, segment, split_sentences
+from alttrain.engine.trace.roles import Message, Row, is_verdict, segment
+from alttrain.engine.trace.sentences import is_filler, split_sentences
 
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
 STAR_CATEGORIES = (
