@@ -7,8 +7,8 @@ that nothing else claims is an assessment because it mentions harm. Tuned on the
 sentences; what they are worth on others is in benchmarks/results/structure.json (benchmarks/validate_structure.py).
 """
 
-from alttrain.engine.trace.roles import VERDICT_BENIGN, VERDICT_HARMFUL
 from alttrain.engine.trace.rules import Patterns
+from alttrain.engine.trace.verdicts import VERDICT_BENIGN, VERDICT_HARMFUL
 
 _START = (
     r"^(?:(?:okay|ok|alright|all right|so|hmm+|well|now|wait|first(?:ly)?|but|and|also|then|here|again|therefore"

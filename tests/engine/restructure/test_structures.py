@@ -20,8 +20,9 @@ from alttrain.engine.restructure.structures import (
     write_refusal,
 )
 from alttrain.engine.restructure.traces import BenignConfig, SourceConfig, read_ordinary
-from alttrain.engine.trace.roles import Message, Row, is_verdict, segment
+from alttrain.engine.trace.roles import Message, Row, segment
 from alttrain.engine.trace.sentences import is_filler, split_sentences
+from alttrain.engine.trace.verdicts import is_verdict
 
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
 STAR_CATEGORIES = (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alttrain.engine.errors import DataError
-from alttrain.engine.trace.roles import ROLES, SPAN_ROLES, Span, is_verdict, segment, split_response
+from alttrain.engine.trace.roles import ROLES, SPAN_ROLES, Span, segment, split_response
 
 # Text that is dense in what the rules look at.
 DENSE = st.lists(
@@ -26,33 +26,6 @@ def test_segments_join_to_the_trace(text: str) -> None:
     assert all(span.text and span.role in SPAN_ROLES for span in spans)
     assert ("first_sentence" in rules) == any(span.role == "understanding" for span in spans)
     assert ("verdict_sentence" in rules) == any(span.role == "assessment" for span in spans)
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "This request is harmful.",
-        "That would violate the policies.",
-        "The guidelines prohibit it.",
-        "I should refuse.",
-        "This isn't something I am allowed to help with.",
-        "It is a harmless question.",
-        "There is no ethical concern here.",
-        "It is safe to answer.",
-        "这个请求是有害的。",
-        "这会违反法律。",
-    ],
-)
-def test_verdicts(sentence: str) -> None:
-    assert is_verdict(sentence)
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    ["The point violates the second inequality.", "Division by zero is not allowed.", "The safe opens on day 5."],
-)
-def test_mathematics_is_no_verdict(sentence: str) -> None:
-    assert not is_verdict(sentence)
 
 
 def test_segment_places_fillers_with_the_understanding_and_reasoning_on_both_sides() -> None:
