@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.evaluate.intervals import wilson
-from alttrain.engine.trace.roles import split_response
+from alttrain.engine.trace.segment import split_response
 from alttrain.engine.trace.structure import LABELS, Rules, Sentence
 
 ROOT = Path(__file__).resolve().parents[1]

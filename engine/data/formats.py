@@ -10,7 +10,8 @@ from typing import Any
 
 from alttrain.engine.data.sources import Item
 from alttrain.engine.errors import ConfigError, DataError
-from alttrain.engine.trace.roles import SPAN_ROLES, Message, Row, Span, segment, split_response, strip_opening
+from alttrain.engine.trace.roles import SPAN_ROLES, Message, Row, Span
+from alttrain.engine.trace.segment import segment, split_response, strip_opening
 
 COLUMNS = ("id", "label", "source", "prompt", "messages", "response", "spans", "text")
 """What --data.columns may give another name to."""

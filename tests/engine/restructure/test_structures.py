@@ -20,7 +20,8 @@ from alttrain.engine.restructure.structures import (
     write_refusal,
 )
 from alttrain.engine.restructure.traces import BenignConfig, SourceConfig, read_ordinary
-from alttrain.engine.trace.roles import Message, Row, segment
+from alttrain.engine.trace.roles import Message, Row
+from alttrain.engine.trace.segment import segment
 from alttrain.engine.trace.sentences import is_filler, split_sentences
 from alttrain.engine.trace.verdicts import is_verdict
 
