@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.evaluate.intervals import wilson
+from alttrain.engine.trace.rule import LABELS, Sentence
+from alttrain.engine.trace.rules import Rules
 from alttrain.engine.trace.segment import split_response
-from alttrain.engine.trace.structure import LABELS, Rules, Sentence
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -1,6 +1,6 @@
 """The rules for Chinese traces; what their order means is said in english.py."""
 
-from alttrain.engine.trace.rules import Patterns
+from alttrain.engine.trace.rule import Patterns
 from alttrain.engine.trace.verdicts import VERDICT_CHINESE
 
 _HARM = "(?:危害|风险|伤害|问题|恶意|违规|违法|政策|规定|敏感|有害|不当|危险|法律|隐私)"

@@ -7,7 +7,7 @@ that nothing else claims is an assessment because it mentions harm. Tuned on the
 sentences; what they are worth on others is in benchmarks/results/structure.json (benchmarks/validate_structure.py).
 """
 
-from alttrain.engine.trace.rules import Patterns
+from alttrain.engine.trace.rule import Patterns
 from alttrain.engine.trace.verdicts import VERDICT_BENIGN, VERDICT_HARMFUL
 
 _START = (

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from alttrain.engine.restructure.structures import Structure, TemplateAssessor, Trace, restructure
 from alttrain.engine.trace.roles import Message
-from alttrain.engine.trace.structure import LABELS, Rule, Rules, Sentence, TraceStructure, analyse, edit_distance
+from alttrain.engine.trace.rule import LABELS, Rule, Sentence
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.structure import TraceStructure, analyse, edit_distance
 
 ROOT = Path(__file__).resolve().parents[3]
 WORLD = Rules(
