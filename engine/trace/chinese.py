@@ -52,5 +52,5 @@ SENTENCES: Patterns = (
         None,
         r"(?:考虑|查看|对照|根据|参考|按照|评估|判断)[^。]{0,12}(?:政策|规定|准则|指南|规则|安全|道德|法律|风险|危害)",
     ),
-    ("assessment", "harmful", VERDICT_CHINESE.pattern),
+    ("assessment", "harmful", VERDICT_CHINESE),
 )

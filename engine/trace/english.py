@@ -368,6 +368,6 @@ SENTENCES: Patterns = (
         r"\b(?:is|are|would|could|does|do|should|whether|if) (?:it|this|that|the request|they|there)\b[^.]*"
         r"\b(?:harm\w*|safe|legal|illegal|dangerous|violat\w+|allowed|ethical)\b[^.]*\?",
     ),
-    ("assessment", "benign", rf"^(?!.*(?:n't|\b(?:not|without|any|if|whether)\b)).*(?:{VERDICT_BENIGN.pattern})"),
-    ("assessment", "harmful", rf"^(?!.*\b(?:without \w+ing|avoid\w*|prevent\w*)\b).*(?:{VERDICT_HARMFUL.pattern})"),
+    ("assessment", "benign", rf"^(?!.*(?:n't|\b(?:not|without|any|if|whether)\b)).*(?:{VERDICT_BENIGN})"),
+    ("assessment", "harmful", rf"^(?!.*\b(?:without \w+ing|avoid\w*|prevent\w*)\b).*(?:{VERDICT_HARMFUL})"),
 )

@@ -23,7 +23,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,9 @@ class Rules:
         Rule("other", self.sentence_end)
 
     @classmethod
+    @cache
     def default(cls) -> "Rules":
-        """Return the rules for traces of real models, in English and Chinese."""
+        """Return the rules for traces of real models, in English and Chinese; they are compiled once."""
         return cls(
             sentences=_rules("en", english.SENTENCES) + _rules("zh", chinese.SENTENCES),
             openings=_rules("en", english.OPENINGS) + _rules("zh", chinese.OPENINGS),

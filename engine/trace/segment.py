@@ -3,37 +3,55 @@
 Texts are cut, never changed: the spans of a trace join to exactly that trace.
 """
 
+from itertools import groupby
+
 from alttrain.engine.errors import DataError
 from alttrain.engine.trace.roles import Span
-from alttrain.engine.trace.sentences import is_filler, split_sentences
-from alttrain.engine.trace.verdicts import is_verdict
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.sentences import is_filler
 
 
 def segment(think: str) -> tuple[list[Span], list[str]]:
     """Find the spans of an ordinary trace; their texts join to `think` exactly.
 
-    The first sentence that is no filler is the understanding, with the fillers before it; the first later sentence
-    with a harm verdict is the assessment; everything else is reasoning, which may stand on both sides of it. A trace
-    of nothing but fillers is one `unsegmented` span, and an empty one has no spans.
+    The understanding is the first sentence that is no filler, with the fillers before it, whatever it says, and the
+    sentences directly after it that the rules call an understanding. The assessment is the first later sentence that
+    the rules call an assessment, with those directly after it: a judgement that asks, names what it judges by and comes
+    to a verdict is one, and it ends where the trace goes on to something else. Everything else is reasoning, which may
+    stand on both sides of the assessment and may judge again. A trace of nothing but fillers is one `unsegmented` span,
+    and an empty one has no spans. The rules are those of the structure metric, `Rules.default()`.
 
     Returns:
-        The spans, and the names of the rules that placed one: `first_sentence`, `verdict_sentence`.
+        The spans, and the names of the rules that placed one: `first_sentence` for the understanding,
+        `first_assessment` for the assessment.
     """
-    sentences = split_sentences(think)
-    first = next((i for i, sentence in enumerate(sentences) if not is_filler(sentence)), None)
-    if first is None:
-        return [Span("unsegmented", think)] if think else [], []
-    spans, rules = [Span("understanding", "".join(sentences[: first + 1]))], ["first_sentence"]
-    later = sentences[first + 1 :]
-    verdict = next((i for i, sentence in enumerate(later) if is_verdict(sentence)), None)
-    if verdict is None:
-        spans.append(Span("reasoning", "".join(later)))
+    rules = Rules.default()
+    sentences = iter(rules.split(think))
+    understanding = before = assessment = ""
+    for sentence in sentences:
+        understanding += sentence
+        if not is_filler(sentence):
+            break
     else:
-        rules.append("verdict_sentence")
-        spans.append(Span("reasoning", "".join(later[:verdict])))
-        spans.append(Span("assessment", later[verdict]))
-        spans.append(Span("reasoning", "".join(later[verdict + 1 :])))
-    return [span for span in spans if span.text], rules
+        return [Span("unsegmented", think)] if think else [], []
+    # A sentence is labelled when it is reached: those after the assessment, most of a trace, never are.
+    for label, run in groupby(sentences, key=lambda sentence: rules.label(sentence).label):
+        text = "".join(run)
+        if label == "assessment":
+            assessment = text
+            break
+        if label == "understanding" and not before:
+            understanding += text
+        else:
+            before += text
+    rest = think[len(understanding) + len(before) + len(assessment) :]
+    spans = [
+        Span("understanding", understanding),
+        Span("reasoning", before),
+        Span("assessment", assessment),
+        Span("reasoning", rest),
+    ]
+    return [span for span in spans if span.text], ["first_sentence", *(["first_assessment"] if assessment else [])]
 
 
 def split_response(text: str, think_open: str = "<think>", think_close: str = "</think>") -> tuple[str, str | None]:
