@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from alttrain.engine.data.formats import name_spans
+from alttrain.engine.data.checks import name_spans
 from alttrain.engine.errors import DataError, ModelError
 from alttrain.engine.trace.roles import ROLES, Example, Row
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alttrain.engine.data.formats import Format, parse_columns, parse_row, quote_name
+from alttrain.engine.data.checks import quote_name
+from alttrain.engine.data.columns import Format, parse_columns
+from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import read_source
 from alttrain.engine.errors import DataError
 from alttrain.engine.trace.roles import Row

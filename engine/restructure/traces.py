@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alttrain.engine.data.formats import Format, parse_columns, parse_row
+from alttrain.engine.data.columns import Format, parse_columns
+from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.restructure.structures import Trace, split_understanding

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.data.formats import Format, parse_columns, parse_row
+from alttrain.engine.data.columns import Format, parse_columns
+from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import Item
-from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.errors import DataError
 from alttrain.engine.trace.roles import Message, Row, Span
 
 SPANS = [{"role": "understanding", "text": "It asks."}, {"role": "answer", "text": "Yes."}]
@@ -101,17 +102,6 @@ def test_a_conversation_may_be_there_once_more_as_text() -> None:
     assert parse({**NATIVE, "text": "It rains."}) == parse(NATIVE)
     answered = {"q": "Hello?", "a": "It asks.</think>Yes.", "text": "It rains."}
     assert parse(answered, Format(parse_columns("prompt=q,response=a"))).messages == (Message("user", "Hello?"),)
-
-
-def test_columns_name_plain_text_or_a_conversation() -> None:
-    with pytest.raises(ConfigError, match=r"^--data\.columns names both text and response: .+ Leave one out\.$"):
-        parse_columns("text=body,response=a")
-
-
-@pytest.mark.parametrize("text", ["prompt", "prompt=", "color=a", "prompt=a,prompt=b", "=a"])
-def test_columns_refuse(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--data\.columns has '.*: each part is OURS=THEIRS"):
-        parse_columns(text)
 
 
 def _with(**changes: Any) -> dict[str, Any]:

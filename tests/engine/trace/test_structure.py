@@ -227,6 +227,8 @@ def test_the_rules_agree_with_a_reader_and_with_peoples_labels(validation: Modul
         found = sentences["held"]["labels"][label]
         assert share(found["precision"]) >= precision, label
         assert share(found["recall"]) >= recall, label
+    spans = figures["star1 spans"]["held"]["labels"]["assessment"]  # training's one span, not every assessment
+    assert (share(spans["precision"]) >= 0.9, share(spans["recall"]) >= 0.4) == (True, True)
     xstest = figures["xstest"]["held"]["full refusal"]
     assert share(xstest["precision"]) >= 0.98
     assert share(xstest["recall"]) >= 0.92
