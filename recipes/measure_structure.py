@@ -28,6 +28,7 @@ from alttrain.engine.evaluate.structure_sets import (
     summarise,
 )
 from alttrain.engine.run.folder import write_whole
+from alttrain.engine.thinking import MARKS
 from alttrain.engine.trace.roles import Row
 from alttrain.engine.trace.rule import VERDICTS
 from alttrain.engine.trace.rules import Rules, read_rules
@@ -40,8 +41,8 @@ class ReadConfig:
 
     columns: str = ""
     """Names of columns, as in prompt=question,response=answer."""
-    think_open: str = "<think>"
-    think_close: str = "</think>"
+    think_open: str = MARKS.open
+    think_close: str = MARKS.close
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row that breaks a rule of the format; skips are counted."""
 

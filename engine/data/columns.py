@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.thinking import MARKS, Thinking
 
 COLUMNS = ("id", "label", "source", "prompt", "messages", "response", "spans", "text")
 """What --data.columns may give another name to."""
@@ -22,22 +23,13 @@ class Format:
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Our name of a column -> the source's, where --data.columns gives one."""
-    think_open: str = "<think>"
-    think_close: str = "</think>"
-
-    def __post_init__(self) -> None:
-        """Check the delimiters.
-
-        Raises:
-            ConfigError: one is empty.
-        """
-        if not (self.think_open and self.think_close):
-            raise ConfigError("--data.think-open and --data.think-close must not be empty: they delimit the reasoning.")
+    thinking: Thinking = MARKS
+    """What its reasoning stands between."""
 
     @property
     def tags(self) -> tuple[str, ...]:
         """What no span may hold."""
-        return tuple(dict.fromkeys((self.think_close, self.think_open, "</think>", "<think>")))
+        return tuple(dict.fromkeys((*self.thinking.tags, *MARKS.tags)))
 
 
 def parse_columns(text: str) -> dict[str, str]:

@@ -68,7 +68,7 @@ def _messages(cells: Cells) -> tuple[tuple[Message, ...], Any]:
         response = messages.pop().content
     if not messages or messages[-1].role != "user":
         raise DataError("messages has no user turn before the response; the last turn before it must be the user's.")
-    close = cells.row_format.think_close
+    close = cells.row_format.thinking.close
     # What reasoning models are shown of earlier turns is the answers alone.
     history = [
         Message(m.role, m.content.rpartition(close)[2].lstrip()) if m.role == "assistant" else m for m in messages
@@ -123,10 +123,11 @@ def find_spans(response: str, row_format: Format) -> tuple[list[Span], list[str]
     Raises:
         DataError: the delimiters stand at several places, or there is no text between them.
     """
-    opened, body = strip_opening(response, row_format.think_open)
+    thinking = row_format.thinking
+    opened, body = strip_opening(response, thinking)
     rules: list[str] = []
-    if row_format.think_close in body:
-        think, answer = split_response(response, row_format.think_open, row_format.think_close)
+    if thinking.close in body:
+        think, answer = split_response(response, thinking)
         spans, rules = segment(think)
         if answer is not None:
             spans.append(Span("answer", answer))

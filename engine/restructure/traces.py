@@ -13,6 +13,7 @@ from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.restructure.structures import Trace, split_understanding
+from alttrain.engine.thinking import MARKS, Thinking
 
 Label = Literal["harmful", "benign"]
 
@@ -25,9 +26,9 @@ class SourceConfig:
     """A file (.jsonl, .json, .parquet) or hub id; empty for no rows of this label."""
     columns: str = ""
     """Names in the source, as in prompt=question,response=answer."""
-    think_open: str = "<think>"
+    think_open: str = MARKS.open
     """What opens the reasoning in a response; it may be missing there."""
-    think_close: str = "</think>"
+    think_close: str = MARKS.close
     """What closes the reasoning in a response."""
     category_column: str = "category"
     """The column with the row's category, or with a list of them; it may be missing."""
@@ -93,8 +94,9 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
     traces: list[Trace] = []
     unusable: list[Dropped] = []
     try:
-        # The opening delimiter may be missing in a response, so the usual one does no harm where the source has none.
-        row_format = Format(parse_columns(config.columns), config.think_open or "<think>", config.think_close)
+        columns = parse_columns(config.columns)
+        # The opening mark may be missing in a response, so the usual one does no harm where the source has none.
+        row_format = Format(columns, Thinking(config.think_open or MARKS.open, config.think_close))
     except ConfigError as error:
         raise ConfigError(_our_flags(error, label)) from error
     for item in read_source(config.path) if config.path else ():

@@ -6,6 +6,7 @@ Texts are cut, never changed: the spans of a trace join to exactly that trace.
 from itertools import groupby
 
 from alttrain.engine.errors import DataError
+from alttrain.engine.thinking import MARKS, Thinking
 from alttrain.engine.trace.roles import Span
 from alttrain.engine.trace.rules import Rules
 from alttrain.engine.trace.sentences import is_filler
@@ -54,36 +55,37 @@ def segment(think: str) -> tuple[list[Span], list[str]]:
     return [span for span in spans if span.text], ["first_sentence", *(["first_assessment"] if assessment else [])]
 
 
-def split_response(text: str, think_open: str = "<think>", think_close: str = "</think>") -> tuple[str, str | None]:
-    """Cut a response at its own delimiters into the reasoning and the answer, without the white space around either.
+def split_response(text: str, thinking: Thinking = MARKS) -> tuple[str, str | None]:
+    """Cut a response at its source's marks into the reasoning and the answer, without the white space around either.
 
-    The opening delimiter may be missing, since many templates write it, or doubled, since many rows repeat it.
+    The opening mark may be missing, since many templates write it, or doubled, since many rows repeat it.
 
     Returns:
-        (reasoning, answer). The answer is None where nothing follows the closing delimiter.
+        (reasoning, answer). The answer is None where nothing follows the closing mark.
 
     Raises:
-        DataError: there is no closing delimiter, or it stands at several places; without `file:line`, which the caller
+        DataError: there is no closing mark, or it stands at several places; without `file:line`, which the caller
             knows.
     """
-    opened, body = strip_opening(text, think_open)
-    think, *rest = body.split(think_close)
+    close = thinking.close
+    opened, body = strip_opening(text, thinking)
+    think, *rest = body.split(close)
     if not rest:
         what = "opens its reasoning and never closes it" if opened else "has no reasoning"
-        raise DataError(f"the response {what}: {think_close!r} is missing. Give the source's own --data.think-close.")
+        raise DataError(f"the response {what}: {close!r} is missing. Give the source's own --data.think-close.")
     while len(rest) > 1 and not rest[0].strip():
         rest = rest[1:]
     if len(rest) > 1:
         raise DataError(
-            f"the response closes its reasoning {len(rest)} times with {think_close!r}; once is the rule. Mend the row."
+            f"the response closes its reasoning {len(rest)} times with {close!r}; once is the rule. Mend the row."
         )
     return think.strip(), rest[0].strip() or None
 
 
-def strip_opening(text: str, think_open: str) -> tuple[bool, str]:
-    """Return whether `text` begins with the opening delimiter, and what follows it and its repetitions."""
+def strip_opening(text: str, thinking: Thinking) -> tuple[bool, str]:
+    """Return whether `text` begins with the opening mark, and what follows it and its repetitions."""
     body = text.lstrip()
-    opened = bool(think_open) and body.startswith(think_open)
-    while opened and body.startswith(think_open):
-        body = body[len(think_open) :].lstrip()
+    opened = body.startswith(thinking.open)
+    while body.startswith(thinking.open):
+        body = body[len(thinking.open) :].lstrip()
     return opened, body

@@ -7,6 +7,7 @@ import pytest
 from alttrain.engine.data.checks import check_texts, describe_kind, name_spans, quote_name
 from alttrain.engine.data.columns import Format
 from alttrain.engine.errors import DataError
+from alttrain.engine.thinking import Thinking
 from alttrain.engine.trace.roles import Message, Row, Span
 
 
@@ -35,7 +36,7 @@ def test_a_good_row_passes() -> None:
 )
 def test_what_no_text_may_hold(bad: Row, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
-        check_texts(bad, Format({}, "[T]", "[/T]"))
+        check_texts(bad, Format({}, Thinking("[T]", "[/T]")))
 
 
 def test_spans_have_names_for_messages() -> None:

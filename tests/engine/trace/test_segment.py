@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alttrain.engine.errors import DataError
+from alttrain.engine.thinking import Thinking
 from alttrain.engine.trace.roles import SPAN_ROLES, Span
 from alttrain.engine.trace.rules import Rules
 from alttrain.engine.trace.segment import segment, split_response
@@ -122,10 +123,9 @@ def test_split_response(text: str, expected: tuple[str, str | None]) -> None:
 
 
 def test_split_response_at_other_delimiters() -> None:
-    assert split_response("<|im_start|>think\na\n<|im_start|>answer\nb", "<|im_start|>think", "<|im_start|>answer") == (
-        "a",
-        "b",
-    )
+    assert split_response(
+        "<|im_start|>think\na\n<|im_start|>answer\nb", Thinking("<|im_start|>think", "<|im_start|>answer")
+    ) == ("a", "b")
 
 
 @pytest.mark.parametrize(
