@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from alttrain.engine.thinking import MARKS
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -35,9 +37,9 @@ class DataConfig:
     """Held-out rows, in the same formats; empty for no evaluation."""
     columns: str = ""
     """Names in the source, as in prompt=question,response=answer."""
-    think_open: str = "<think>"
+    think_open: str = MARKS.open
     """What opens the reasoning in the source's responses."""
-    think_close: str = "</think>"
+    think_close: str = MARKS.close
     """What closes the reasoning in the source's responses."""
     chat_template: str = ""
     """A Jinja file that takes the place of the tokenizer's chat template."""

@@ -26,7 +26,9 @@ from alttrain.engine.evaluate.structure_sets import (
 )
 from alttrain.engine.files import write_whole
 from alttrain.engine.trace.roles import Row
-from alttrain.engine.trace.structure import VERDICTS, Rules, TraceStructure, analyse, read_rules
+from alttrain.engine.trace.rule import VERDICTS
+from alttrain.engine.trace.rules import Rules, read_rules
+from alttrain.engine.trace.structure import TraceStructure, analyse
 
 
 def measure(config: MeasureConfig) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from alttrain.engine.trace.structure import LABELS, TraceStructure
+from alttrain.engine.trace.rule import LABELS
+from alttrain.engine.trace.structure import TraceStructure
 
 YES_OR_NO: tuple[str, ...] = (
     "understanding present",

@@ -21,7 +21,8 @@ from alttrain.engine.restructure.phrases import (
     benign_topic,
     harmful_topic,
 )
-from alttrain.engine.trace.roles import Message, Row, Span, is_filler, split_sentences
+from alttrain.engine.trace.roles import Message, Row, Span
+from alttrain.engine.trace.sentences import is_filler, split_sentences
 
 Structure = Literal[
     "full",

@@ -7,11 +7,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from alttrain.engine.data.formats import Format, parse_columns, parse_row
+from alttrain.engine.data.columns import Format, parse_columns
+from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.restructure.config import BenignConfig, Label, SourceConfig
 from alttrain.engine.restructure.structures import Trace, split_understanding
+from alttrain.engine.thinking import MARKS, Thinking
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
     traces: list[Trace] = []
     unusable: list[Dropped] = []
     try:
-        # The opening delimiter may be missing in a response, so the usual one does no harm where the source has none.
-        row_format = Format(parse_columns(config.columns), config.think_open or "<think>", config.think_close)
+        columns = parse_columns(config.columns)
+        # The opening mark may be missing in a response, so the usual one does no harm where the source has none.
+        row_format = Format(columns, Thinking(config.think_open or MARKS.open, config.think_close))
     except ConfigError as error:
         raise ConfigError(_our_flags(error, label)) from error
     for item in read_source(config.path) if config.path else ():

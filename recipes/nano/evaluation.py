@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from alttrain.engine.evaluate.sampling import Response
-from alttrain.engine.trace.structure import Rules, analyse
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.structure import analyse
 from alttrain.nano.arms import aligned_requests
 from alttrain.nano.config import EvaluationNumbers, ExampleNumbers
 from alttrain.nano.documents import arithmetic, copying

@@ -5,7 +5,8 @@ from itertools import takewhile
 from typing import Any
 
 from alttrain.engine.evaluate.sampling import Speaker
-from alttrain.engine.trace.structure import Rules, analyse
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.structure import analyse
 from alttrain.nano.evaluation import Item
 from alttrain.nano.sentences import assessment
 from alttrain.nano.world import World

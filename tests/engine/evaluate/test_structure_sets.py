@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alttrain.engine.evaluate.structure_sets import MEASURES, YES_OR_NO, compare, summarise, transition_entropy
-from alttrain.engine.trace.structure import LABELS, Sentence, TraceStructure
+from alttrain.engine.trace.rule import LABELS, Sentence
+from alttrain.engine.trace.structure import TraceStructure
 
 FULL = ("understanding", "assessment", "refusal")
 PLAIN = ("understanding", "refusal")
