@@ -11,34 +11,46 @@ A message says what is wrong, with its value, the rule, and a way out that works
 line prints it without a traceback and exits with 2.
 """
 
+import re
+from pathlib import Path
 from typing import Self
 
 
 class AlttrainError(Exception):
-    """Something the user can mend; `str` of it is the whole message: the place or the flag, then the reason."""
+    """Something the user can mend. Its message is put together from its parts only when it is shown."""
 
-    def __init__(self, reason: str, *, where: str = "", flag: str = "") -> None:
+    def __init__(self, reason: str, *, where: str | Path = "", flag: str = "") -> None:
         """Keep the parts of the message.
 
         Args:
-            reason: one or two sentences.
+            reason: one or two sentences; `{flag}` in them stands for the flag, which otherwise comes before them.
             where: the file, or `file:line`, that they are about.
-            flag: the command line's name of the setting that they are about; not given together with `where`.
+            flag: the command line's name of the setting that is wrong, or that mends it.
         """
         super().__init__(reason)
         self.reason = reason
-        self.where = where
+        self.where = str(where)
         self.flag = flag
 
-    def __str__(self) -> str:
-        """Return the message."""
-        if self.where:
-            return f"{self.where}: {self.reason}"
+    @property
+    def sentence(self) -> str:
+        """The message without the place."""
+        if "{flag}" in self.reason:
+            return self.reason.replace("{flag}", self.flag)
         return f"{self.flag} {self.reason}" if self.flag else self.reason
 
+    def __str__(self) -> str:
+        """Return the whole message."""
+        return f"{self.where}: {self.sentence}" if self.where else self.sentence
+
     def at(self, where: str) -> Self:
-        """Say where it is, for a caller who knows; a place that is already known stays."""
-        self.where = self.where or where
+        """Say where it is, for a caller who knows; a place that is already known stands within this one."""
+        self.where = f"{where}: {self.where}" if self.where else where
+        return self
+
+    def in_section(self, section: str) -> Self:
+        """Name the flag as a command line does that has `section` in the place of the flag's own section."""
+        self.flag = re.sub(r"^--[\w-]+\.", f"--{section}.", self.flag)
         return self
 
 

@@ -21,8 +21,9 @@ class Thinking:
         Raises:
             ConfigError: one is empty.
         """
-        if not (self.open and self.close):
-            raise ConfigError("--data.think-open and --data.think-close must not be empty: they delimit the reasoning.")
+        for mark, name, does in ((self.open, "open", "opens"), (self.close, "close", "closes")):
+            if not mark:
+                raise ConfigError(f"is empty: it must hold what {does} the reasoning.", flag=f"--data.think-{name}")
 
     @property
     def tags(self) -> tuple[str, str]:

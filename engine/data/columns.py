@@ -43,14 +43,16 @@ def parse_columns(text: str) -> dict[str, str]:
         ours, equals, theirs = (piece.strip() for piece in part.partition("="))
         if not equals or not theirs or ours not in COLUMNS or ours in columns:
             raise ConfigError(
-                f"--data.columns has {part!r}: each part is OURS=THEIRS, once for each of {', '.join(COLUMNS)}. "
-                "Write it as in prompt=question,response=answer."
+                f"has {part!r}: each part is OURS=THEIRS, once for each of {', '.join(COLUMNS)}. "
+                "Write it as in prompt=question,response=answer.",
+                flag="--data.columns",
             )
         columns[ours] = theirs
     chat = [name for name in CHAT_COLUMNS if name in columns]
     if "text" in columns and chat:
         raise ConfigError(
-            f"--data.columns names both text and {chat[0]}: a row is plain text or a conversation. Leave one out."
+            f"names both text and {chat[0]}: a row is plain text or a conversation. Leave one out.",
+            flag="--data.columns",
         )
     return columns
 
@@ -72,7 +74,9 @@ class Cells:
         if theirs is None:
             return self.values.get(ours)
         if theirs not in self.values:
-            raise DataError(f"no column {theirs!r}, which --data.columns names for {ours}; name one that is there.")
+            raise DataError(
+                f"no column {theirs!r}, which {{flag}} names for {ours}; name one that is there.", flag="--data.columns"
+            )
         return self.values[theirs]
 
     def are_plain_text(self) -> bool:
@@ -99,6 +103,7 @@ class Cells:
         if len(found) > 1:
             raise DataError(
                 f"has the columns {' and '.join(found)}, and any may be the prompt. "
-                f"Say which with --data.columns prompt={found[0]}."
+                f"Say which with {{flag}} prompt={found[0]}.",
+                flag="--data.columns",
             )
         return (found[0], self.values[found[0]]) if found else ("prompt", None)

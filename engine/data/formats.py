@@ -46,7 +46,7 @@ def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]
         )
         check_texts(row, row_format)
     except DataError as error:
-        raise DataError(f"{item.where}: {error}") from None
+        raise error.at(item.where) from None
     return row, rules
 
 
@@ -58,7 +58,9 @@ def _messages(cells: Cells) -> tuple[tuple[Message, ...], Any]:
     if turns is None or "prompt" in cells.row_format.columns:
         return (Message("user", _text(prompt, name)),), response
     if prompt is not None:
-        raise DataError(f"has both messages and {name}; a row has one of them. Name it with --data.columns.")
+        raise DataError(
+            f"has both messages and {name}; a row has one of them. Name it with {{flag}}.", flag="--data.columns"
+        )
     if not isinstance(turns, list) or not turns:
         raise DataError(f"messages is {describe_kind(turns)}; it must be a list with at least one turn.")
     messages = [_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)]
@@ -90,7 +92,9 @@ def _message(turn: Any, name: str) -> Message:
 def _spans(cells: Cells, response: Any) -> tuple[list[Span], list[str]]:
     spans = cells.get("spans")
     if spans is None and response is None:
-        raise DataError("has no spans and no response. List the spans, or name the response with --data.columns.")
+        raise DataError(
+            "has no spans and no response. List the spans, or name the response with {flag}.", flag="--data.columns"
+        )
     if spans is None:
         return find_spans(_text(response, "response"), cells.row_format)
     if response is not None:
@@ -156,7 +160,9 @@ def _note(cells: Cells, name: str) -> str:
 
 def _text(value: Any, name: str) -> str:
     if value is None:
-        raise DataError(f"{name} is missing or null; it must be text. Another name is given with --data.columns.")
+        raise DataError(
+            f"{name} is missing or null; it must be text. Another name is given with {{flag}}.", flag="--data.columns"
+        )
     if not isinstance(value, str):
         raise DataError(f"{name} is {describe_kind(value)}; it must be text.")
     if not value.strip():

@@ -91,7 +91,7 @@ class Renderer:
         try:
             _, opening = self._prompt([{"role": "user", "content": "Hello"}])
         except DataError as error:
-            raise ModelError(f"{error} {GIVE_TEMPLATE}") from error
+            raise ModelError(f"{error.sentence} {GIVE_TEMPLATE}") from error
         if MARKS.close in opening:
             raise ModelError(f"the chat template closes the reasoning before the model can begin it. {GIVE_TEMPLATE}")
 
@@ -112,7 +112,7 @@ class Renderer:
         try:
             prompt, opening = self._prompt([{"role": m.role, "content": m.content} for m in row.messages])
         except DataError as error:
-            raise DataError(f"{row.where}: {error} Mend the row's messages, or the template.") from error
+            raise DataError(f"{error.sentence} Mend the row's messages, or the template.", where=row.where) from error
         think = MARKS.write_opening(opening)
         roles = [span.role for span in row.spans]
         answer = roles.index("answer") if "answer" in roles else len(roles)
@@ -141,9 +141,10 @@ class Renderer:
             if input_ids[: len(prompt_ids)] != prompt_ids:
                 examples.append(
                     DataError(
-                        f"{r.row.where}: the prompt's token ids are not a prefix of the row's, so the model would be "
+                        "the prompt's token ids are not a prefix of the row's, so the model would be "
                         "trained after a prompt that it is never given. Let the first span begin with a word, not "
-                        "with white space."
+                        "with white space.",
+                        where=r.row.where,
                     )
                 )
                 continue
@@ -176,8 +177,9 @@ class Renderer:
             found = self._special.search(text)
             if found:
                 raise DataError(
-                    f"{row.where}: {name} holds {found.group()!r}, a token with a meaning of its own to this "
-                    "tokenizer. Take it out."
+                    f"{name} holds {found.group()!r}, a token with a meaning of its own to this "
+                    "tokenizer. Take it out.",
+                    where=row.where,
                 )
 
     def _token_ends(self, input_ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -68,14 +68,14 @@ def read_rows(
             rows.append(row)
             placed.update(rules)
         if num_read == num_before:
-            raise DataError(f"{name}: holds no rows. Give a file with at least one.")
+            raise DataError("holds no rows. Give a file with at least one.", where=name)
     if files and not rows:
-        raise DataError(f"{files[0]}: none of the {num_read} rows read can be used; the first: {skipped[0]}")
+        raise DataError(f"none of the {num_read} rows read can be used; the first: {skipped[0]}", where=files[0])
     return RowsRead(rows, num_read, dict(placed), skipped)
 
 
 def _check_id(row: Row, places: dict[str, str]) -> None:
     if row.id in places:
         name = quote_name(row.id)
-        raise DataError(f"{row.where}: the id {name} stands at {places[row.id]} too; ids are unique. Change one.")
+        raise DataError(f"the id {name} stands at {places[row.id]} too; ids are unique. Change one.", where=row.where)
     places[row.id] = row.where

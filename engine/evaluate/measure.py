@@ -38,7 +38,7 @@ def measure(config: MeasureConfig) -> str:
         AlttrainError: a file cannot be read or written, or the two files have no id in common.
     """
     if config.output and not config.output.endswith(".json"):
-        raise ConfigError(f"--output is '{config.output}': it must end in .json.")
+        raise ConfigError(f"is '{config.output}': it must end in .json.", flag="--output")
     rules = read_rules(Path(config.rules)) if config.rules else Rules.default()
     after, lines = read_traces(config.after, config.data, rules)
     summary, comparison = summarise(list(after.values())), None
@@ -48,8 +48,9 @@ def measure(config: MeasureConfig) -> str:
         lines += more
         if not before.keys() & after.keys():
             raise DataError(
-                f"{config.before}: no id of it stands in {config.after} too, and traces pair by id. "
-                "Give the rows of one prompt the same id in both."
+                f"no id of it stands in {config.after} too, and traces pair by id. "
+                "Give the rows of one prompt the same id in both.",
+                where=config.before,
             )
         comparison = compare(before, after)
         report |= {"before": as_record(summarise(list(before.values()))), "comparison": as_record(comparison)}
@@ -141,4 +142,6 @@ def write_report(output: Path, report: dict[str, Any]) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written ({error.strerror}); name another place.") from error
+        raise ConfigError(
+            f"{output}: cannot be written ({error.strerror}); name another place.", flag="--output"
+        ) from error

@@ -60,8 +60,9 @@ def newest_checkpoint(folder: RunFolder) -> Path | None:
     checkpoint = folder.checkpoints / latest.read_text(encoding="utf-8").strip()
     if not (checkpoint / "state.json").is_file():
         raise CheckpointError(
-            f"{latest}: names {checkpoint.name}, which is not there or not whole. "
-            "Write the name of another checkpoint into it, or start a new run."
+            f"names {checkpoint.name}, which is not there or not whole. "
+            "Write the name of another checkpoint into it, or start a new run.",
+            where=latest,
         )
     return checkpoint
 
@@ -74,8 +75,9 @@ def load_checkpoint(engine: ZeroEngine, checkpoint: Path, world: World) -> int:
         random_state = torch.load(checkpoint / f"random-rank-{world.rank:03d}.pt", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{checkpoint}: damaged since it was published ({type(error).__name__}). "
-            "Write the name of another checkpoint into LATEST beside it, or start a new run."
+            f"damaged since it was published ({type(error).__name__}). "
+            "Write the name of another checkpoint into LATEST beside it, or start a new run.",
+            where=checkpoint,
         ) from error
     _restore_random_state(random_state, world)
     return int(state["step"])

@@ -155,13 +155,15 @@ def read_rules(path: Path) -> Rules:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"--rules {path}: cannot be read ({error.strerror}); name a JSON file of rules.") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name a JSON file of rules.", flag="--rules"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--rules {path}: not JSON ({error}). Mend the file.") from None
+        raise ConfigError(f"{path}: not JSON ({error}). Mend the file.", flag="--rules") from None
     try:
         return _parse_rules(value)
     except ConfigError as error:
-        raise ConfigError(f"--rules {path}: {error}") from None
+        raise error.at(f"--rules {path}") from None
 
 
 def _parse_rules(value: Any) -> Rules:
@@ -193,7 +195,7 @@ def _parse_rule(item: Any, name: str) -> Rule:
     try:
         return Rule(**values)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+        raise error.at(name) from None
 
 
 def _checked(value: Any, keys: Sequence[str], name: str) -> Mapping[str, Any]:

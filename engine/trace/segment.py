@@ -72,7 +72,9 @@ def split_response(text: str, thinking: Thinking = MARKS) -> tuple[str, str | No
     think, *rest = body.split(close)
     if not rest:
         what = "opens its reasoning and never closes it" if opened else "has no reasoning"
-        raise DataError(f"the response {what}: {close!r} is missing. Give the source's own --data.think-close.")
+        raise DataError(
+            f"the response {what}: {close!r} is missing. Give the source's own {{flag}}.", flag="--data.think-close"
+        )
     while len(rest) > 1 and not rest[0].strip():
         rest = rest[1:]
     if len(rest) > 1:

@@ -45,7 +45,9 @@ def test_no_span_may_hold_either_mark() -> None:
 
 @pytest.mark.parametrize("marks", [("", "</t>"), ("<t>", "")])
 def test_a_mark_must_not_be_empty(marks: tuple[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"^--data\.think-open and --data\.think-close must not be empty"):
+    with pytest.raises(
+        ConfigError, match=r"^--data\.think-(open|close) is empty: it must hold what (open|close)s the reasoning\.$"
+    ):
         Thinking(*marks)
 
 

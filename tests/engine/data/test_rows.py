@@ -61,7 +61,9 @@ def test_a_file_without_rows_and_one_without_good_rows(tmp_path: Path) -> None:
 
 
 def test_a_delimiter_must_not_be_empty(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^--data\.think-open and --data\.think-close must not be empty"):
+    with pytest.raises(
+        ConfigError, match=r"^--data\.think-(open|close) is empty: it must hold what (open|close)s the reasoning\.$"
+    ):
         read_rows((write(tmp_path / "a.jsonl", row()),), think_close="")
 
 
