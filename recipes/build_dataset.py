@@ -20,11 +20,11 @@ from alttrain.engine.cli import exit_on_user_error
 from alttrain.engine.data.dataset import tokenize_rows
 from alttrain.engine.data.render import Renderer, Tokenizer
 from alttrain.engine.errors import ConfigError, DataError, ModelError
+from alttrain.engine.files import write_whole
 from alttrain.engine.restructure.card import DataFacts, Lengths, Taken, data_card, summary
 from alttrain.engine.restructure.curate import choose, curate, read_texts
 from alttrain.engine.restructure.structures import ORDER, Structure, TemplateAssessor, restructure
 from alttrain.engine.restructure.traces import BenignConfig, Dropped, SourceConfig, read_ordinary, sha256_of
-from alttrain.engine.run.folder import write_whole
 from alttrain.engine.trace.roles import ROLES, Row
 
 

@@ -27,7 +27,7 @@ from alttrain.engine.evaluate.structure_sets import (
     measures,
     summarise,
 )
-from alttrain.engine.run.folder import write_whole
+from alttrain.engine.files import write_whole
 from alttrain.engine.trace.roles import Row
 from alttrain.engine.trace.structure import VERDICTS, Rules, TraceStructure, analyse, read_rules
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.config import RunConfig
-from alttrain.engine.run.folder import RunFolder, read_lines
+from alttrain.engine.files import read_lines
+from alttrain.engine.run.folder import RunFolder
 
 
 def model_card(config: RunConfig, folder: RunFolder) -> str:

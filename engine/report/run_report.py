@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alttrain.engine.files import read_lines, write_whole
 from alttrain.engine.report.model_card import cell_text
-from alttrain.engine.run.folder import RunFolder, read_lines, write_whole
+from alttrain.engine.run.folder import RunFolder
 
 # Mid grey reads on light and on dark; the page follows the reader's colour scheme, the plots are transparent.
 INK = "#808080"

@@ -18,7 +18,8 @@ import torch
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.errors import CheckpointError
-from alttrain.engine.run.folder import RunFolder, write_whole
+from alttrain.engine.files import write_whole
+from alttrain.engine.run.folder import RunFolder
 
 INCOMING = ".incoming"
 

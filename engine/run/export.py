@@ -17,9 +17,10 @@ from torch import Tensor
 from alttrain.engine.config import RunConfig
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
+from alttrain.engine.files import write_whole
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.report.model_card import model_card
-from alttrain.engine.run.folder import RunFolder, write_whole
+from alttrain.engine.run.folder import RunFolder
 
 SHARD_BYTES = 4 * 2**30
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.errors import CheckpointError, ConfigError
+from alttrain.engine.files import PARTIAL, write_whole
 
 # What may differ between a run and its resumption without changing a number that the run computes.
 FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval", "model.checkpointing")
-PARTIAL = ".partial"
 LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors")
 
 
@@ -107,27 +107,6 @@ class RunFolder:
             return None
         # A model folder has a config.json too.
         return record if isinstance(record, dict) and isinstance(record.get("run"), dict) else None
-
-
-def append_line(file: Path, record: Mapping[str, Any]) -> None:
-    """Append `record` as one line of JSON."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record) + "\n")
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the records of a file that `append_line` wrote; none where there is no file."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never a part."""
-    partial = file.with_name(file.name + PARTIAL)
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
 
 
 def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:

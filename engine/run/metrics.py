@@ -21,7 +21,8 @@ from tqdm import tqdm
 from alttrain.engine.data.packs import DrawnStep
 from alttrain.engine.distributed.world import World
 from alttrain.engine.errors import DivergenceError
-from alttrain.engine.run.folder import RunFolder, append_line
+from alttrain.engine.files import append_line
+from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.trace.roles import ROLES
 
 GIB = 2**30

@@ -8,7 +8,8 @@ from alttrain.engine.data.dataset import Dataset
 from alttrain.engine.data.packs import WorkModel, pack_step
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
-from alttrain.engine.run.folder import RunFolder, append_line
+from alttrain.engine.files import append_line
+from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.metrics import nll_by_role
 from alttrain.engine.trace.roles import ROLES
 

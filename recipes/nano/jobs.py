@@ -18,7 +18,7 @@ from statistics import mean
 from typing import Any, Literal
 
 from alttrain.engine.evaluate.sampling import Speaker
-from alttrain.engine.run.folder import append_line, read_lines, write_whole
+from alttrain.engine.files import append_line, read_lines, write_whole
 from alttrain.nano.arms import alignment_rows, num_words
 from alttrain.nano.config import Arm, StudyConfig, Training, run_config
 from alttrain.nano.documents import pretraining_rows

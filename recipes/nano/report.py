@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.files import write_whole
 from alttrain.engine.report import page
-from alttrain.engine.run.folder import write_whole
 from alttrain.nano import sections
 from alttrain.nano.sections import SHOWN, named
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.errors import AlttrainError
-from alttrain.engine.run.folder import write_whole
+from alttrain.engine.files import write_whole
 from alttrain.nano.config import StudyConfig
 from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, ArmJob, BaseJob, Job, run
 from alttrain.nano.progress import Progress

@@ -15,7 +15,7 @@ from typing import Any
 from alttrain.engine.evaluate.comparisons import REQUESTS, SKILLS, compare_runs
 from alttrain.engine.evaluate.measures import EXACT, FOLLOWED, REQUEST_MEASURES, STRUCTURE_MEASURES, Item, rate, rounded
 from alttrain.engine.evaluate.structure_sets import transition_entropy
-from alttrain.engine.run.folder import read_lines
+from alttrain.engine.files import read_lines
 from alttrain.nano.findings import find
 
 TREATMENT, CONTROL, BEFORE = "full", "no-assessment", "base"

@@ -9,7 +9,8 @@ import pytest
 
 from alttrain.engine.config import BatchConfig, CheckpointConfig, RunConfig
 from alttrain.engine.errors import CheckpointError, ConfigError
-from alttrain.engine.run.folder import RunFolder, append_line
+from alttrain.engine.files import append_line
+from alttrain.engine.run.folder import RunFolder
 
 CONFIG = RunConfig(output="o")
 FACTS: dict[str, Any] = {"world_size": 2, "num_steps": 10, "data": {"fingerprint": "abc"}}

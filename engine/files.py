@@ -1,0 +1,30 @@
+"""Files that a reader finds whole: a text replaced in one move, and records of one line of JSON each."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+
+
+def append_line(file: Path, record: Mapping[str, Any]) -> None:
+    """Append `record` as one line of JSON."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the records of a file that `append_line` wrote; none where there is no file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never a part."""
+    partial = file.with_name(file.name + PARTIAL)
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, file)
