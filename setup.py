@@ -24,7 +24,12 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir=FOLDERS,
-    package_data={"alttrain.engine": ["py.typed"], "alttrain.kernels": ["py.typed"], "alttrain.nano": ["base.*"]},
+    package_data={
+        "alttrain.engine": ["py.typed"],
+        "alttrain.engine.report": ["*.jinja"],
+        "alttrain.kernels": ["py.typed"],
+        "alttrain.nano": ["base.*"],
+    },
     install_requires=[
         "torch>=2.11,<2.14",
         "triton>=3.6; platform_system == 'Linux'",
@@ -37,6 +42,7 @@ setup(
         "statsmodels>=0.14",
         "tqdm",
         "matplotlib",
+        "jinja2>=3.1",
     ],
     extras_require={"dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]},
 )

@@ -135,7 +135,7 @@ def curves(title: str, description: str, lines: Mapping[str, Line], unit: str = 
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.set_xlabel("step")
-    axes.set_ylabel(unit)
+    axes.set_ylabel(_literal(unit))
     axes.grid(color=INK, alpha=0.2, linewidth=0.6)
     if len(lines) > 1:
         _legend(figure, len(lines))

@@ -42,8 +42,8 @@ def markdown_table(table: Table) -> str:
 def markdown_text(value: object) -> str:
     """Return a value as Markdown that shows it letter by letter on one line, in a cell or within a sentence."""
     text = " ".join(str(value).split()).translate(_MARKUP)
-    # Inside a word, as file names have it, an underscore marks nothing.
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    # Between two letters or digits, as in file names, an underscore marks nothing.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
 def markdown_code(value: object) -> str:
