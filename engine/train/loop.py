@@ -77,7 +77,7 @@ def train(config: RunConfig) -> None:
 
         export_model(engine, backbone, config, folder, world)
         if world.is_first:
-            write_report(folder)
+            write_report(folder.path)
             sys.stderr.write(f"model: {folder.model}\nreport: {folder.report}\n")
 
 
