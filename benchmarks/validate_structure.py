@@ -19,19 +19,19 @@ rbr         351 answers of OpenAI's rule-based-rewards gold set, which people co
 --write-digests leaves a digest of the assessment that training finds in each STAR-1 trace. With --against, a file that
 another commit left, the command says in how many traces the assessment has changed.
 
-Precision and recall come with Wilson's interval, Cohen's kappa with statsmodels' normal one; all at 95%.
+Precision and recall come with Wilson's interval, Cohen's kappa with its normal one; all at 95%.
 """
 
 import argparse
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from alttrain.engine.evaluate.intervals import wilson
+from alttrain.engine.evaluate.agreement import agreement, kappa, rate
 from alttrain.engine.trace.rule import LABELS, Sentence
 from alttrain.engine.trace.rules import Rules
 from alttrain.engine.trace.segment import segment, split_response
@@ -41,8 +41,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 LABELLED = ROOT / "tests" / "engine" / "trace" / "structure_labels.json"
 CHINESE = ROOT / "tests" / "engine" / "trace" / "structure_chinese.json"
-
-Pair = tuple[bool, bool]  # rule, reader
 
 
 def star1_sentences(data: Path, rules: Rules) -> dict[str, list[tuple[Sentence, str, str | None]]]:
@@ -115,39 +113,6 @@ def sentence_figures(items: Sequence[tuple[Sentence, str, str | None]]) -> dict[
             for name in LABELS
         },
         "verdict": rate(sentence.verdict == verdict for sentence, verdict in assessments),
-    }
-
-
-def agreement(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return precision, recall and kappa of the rules against the reader."""
-    return {
-        "precision": rate(reader for rule, reader in pairs if rule),
-        "recall": rate(rule for rule, reader in pairs if reader),
-        "kappa": kappa([(int(rule), int(reader)) for rule, reader in pairs]),
-    }
-
-
-def rate(said: Iterable[bool]) -> dict[str, Any]:
-    """Return a count, its total and Wilson's interval."""
-    values = list(said)
-    low, high = wilson(sum(values), len(values))
-    return {"count": sum(values), "total": len(values), "low": round(low, 4), "high": round(high, 4)}
-
-
-def kappa(pairs: Sequence[tuple[int, int]]) -> dict[str, float] | None:
-    """Return Cohen's kappa with its interval; None where either side gives one label alone."""
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    if min(len(set(side)) for side in zip(*pairs, strict=True)) < 2:
-        return None
-    size = 1 + max(max(pair) for pair in pairs)
-    table = [[sum(pair == (i, j) for pair in pairs) for j in range(size)] for i in range(size)]
-    used = [i for i in range(size) if any(table[i]) or any(row[i] for row in table)]
-    found = cohens_kappa([[table[i][j] for j in used] for i in used])
-    return {
-        "value": round(float(found.kappa), 4),
-        "low": round(float(found.kappa_low), 4),
-        "high": round(min(1.0, float(found.kappa_upp)), 4),
     }
 
 
