@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from alttrain.engine.config import RunConfig
-from alttrain.engine.data.batch import StepBatch, collate_step
+from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.data.dataset import Dataset, load_dataset
 from alttrain.engine.data.steps import Plan
 from alttrain.engine.distributed.world import World
@@ -57,14 +57,13 @@ def train(config: RunConfig) -> None:
 
         if done == 0 and eval_set.examples:
             evaluate(engine, eval_set, work, config, folder, world, step=0)
+        collator = Collator(config.loss, world.device, backend=engine.kernels.backend)
         sizes = {"pack_tokens": config.batch.pack_tokens, "first_step": done, "num_steps": plan.num_steps}
         with MetricsLog(folder, world, dtype=config.model.dtype, **sizes) as log:
             for step in range(done + 1, plan.num_steps + 1):
                 drawn = plan.draw(step - 1, config.batch.pack_tokens, world.size, work)
                 packs = [[train_set.examples[index] for index in pack] for pack in drawn.packs[world.rank]]
-                batch = collate_step(
-                    packs, config.loss.weights(), config.loss.per, world.device, backend=engine.kernels.backend
-                )
+                batch = collator.collate(packs)
                 lr = learning_rate(config.optim.lr, config.schedule, step, plan.num_steps)
                 log.add(step, lr, drawn, train_step(engine, batch, world, lr))
 
