@@ -34,7 +34,6 @@ setup(
         "datasets>=4",
         "tyro>=1.0",
         "scipy",
-        "statsmodels>=0.14",
         "tqdm",
         "matplotlib",
     ],

@@ -12,7 +12,7 @@ rbr         351 answers of OpenAI's rule-based-rewards gold set, which people co
             what the answer ought to do, not what it does; `inability_to_comply` is a refusal in words, and an answer
             that neither `fully_complies` nor `partially_complies` withholds without always saying so
 
-Precision and recall come with Wilson's interval, Cohen's kappa with statsmodels' normal one; all at 95%.
+Precision and recall come with Wilson's interval, Cohen's kappa with its normal one; all at 95%.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.evaluate.agreement import cohens_kappa
 from alttrain.engine.evaluate.intervals import wilson
 from alttrain.engine.trace.roles import split_response
 from alttrain.engine.trace.structure import LABELS, Rules, Sentence
@@ -90,18 +91,13 @@ def rate(said: Iterable[bool]) -> dict[str, Any]:
 
 def kappa(pairs: Sequence[tuple[int, int]]) -> dict[str, float] | None:
     """Return Cohen's kappa with its interval; None where either side gives one label alone."""
-    from statsmodels.stats.inter_rater import cohens_kappa
-
     if min(len(set(side)) for side in zip(*pairs, strict=True)) < 2:
         return None
-    size = 1 + max(max(pair) for pair in pairs)
-    table = [[sum(pair == (i, j) for pair in pairs) for j in range(size)] for i in range(size)]
-    used = [i for i in range(size) if any(table[i]) or any(row[i] for row in table)]
-    found = cohens_kappa([[table[i][j] for j in used] for i in used])
+    found = cohens_kappa(pairs)
     return {
-        "value": round(float(found.kappa), 4),
-        "low": round(float(found.kappa_low), 4),
-        "high": round(min(1.0, float(found.kappa_upp)), 4),
+        "value": round(found.value, 4),
+        "low": round(found.low, 4),
+        "high": round(min(1.0, found.high), 4),
     }
 
 

@@ -34,7 +34,6 @@ DOORS = {
     "datasets": {"engine/data/sources.py"},
     "matplotlib": {"engine/report/run_report.py", "engine/report/plots.py"},
     "scipy": {"engine/evaluate/intervals.py"},
-    "statsmodels": {"engine/evaluate/intervals.py"},
     "tyro": {"engine/cli.py", "recipes"},
 }
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))

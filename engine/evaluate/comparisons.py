@@ -91,13 +91,13 @@ def _held_to_family(family: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _mcnemar(world: str, after: Sequence[Stratum], before: Sequence[Stratum]) -> float:
     """Return McNemar's exact p of one world; all strata's pairs together."""
-    old: list[bool] = []
-    new: list[bool] = []
-    for mine, other in zip(after, before, strict=True):
-        numbers, others = _flat({world: mine[world]}), _flat({world: other[world]})
-        new += [bool(value) for value in numbers.values()]
-        old += [bool(others[name]) for name in numbers]
-    return mcnemar(old, new)
+    were: list[bool] = []
+    are: list[bool] = []
+    for new, old in zip(after, before, strict=True):
+        numbers, others = _flat({world: new[world]}), _flat({world: old[world]})
+        are += [bool(value) for value in numbers.values()]
+        were += [bool(others[name]) for name in numbers]
+    return mcnemar(were, are)
 
 
 def _common(strata: Sequence[Stratum], chosen: Sequence[Stratum]) -> list[Stratum]:
