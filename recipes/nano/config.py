@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from alttrain.engine.config import (
     BatchConfig,
@@ -17,19 +17,7 @@ from alttrain.engine.config import (
     validate,
 )
 from alttrain.engine.errors import ConfigError
-
-Arm = Literal[
-    "full",
-    "no-assessment",
-    "no-assessment-tokens",
-    "assessment-last",
-    "after-answer",
-    "no-understanding",
-    "answer-only",
-    "placebo",
-    "component-recall",
-]
-ARMS: tuple[Arm, ...] = get_args(Arm)
+from alttrain.nano.arms import ARMS, Arm
 
 
 @dataclass(frozen=True)

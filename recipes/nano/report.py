@@ -9,6 +9,7 @@ from typing import Any
 from alttrain.engine.report import page
 from alttrain.engine.run.folder import write_whole
 from alttrain.nano import sections
+from alttrain.nano.arms import FACTS
 from alttrain.nano.sections import SHOWN, named
 
 Summary = Mapping[str, Any]
@@ -20,18 +21,7 @@ QUESTION = (
     "harmful, then decides; in the control's, it understands and decides. If the assessment is what makes the "
     "difference, AltTrain refuses what is harmful and serves what is benign where alignment showed neither."
 )
-ARMS = {
-    "base": "the model before alignment",
-    "no-assessment": "no-assessment: understanding, decision",
-    "full": "full: understanding, assessment, decision",
-    "assessment-last": "understanding, decision, assessment; then the answer",
-    "after-answer": "the assessment only after the answer",
-    "no-understanding": "assessment, decision",
-    "answer-only": "no trace",
-    "placebo": "the assessment's length in recall of something that does not matter",
-    "component-recall": "recall of what the thing contains, without a verdict",
-    "no-assessment-tokens": "no-assessment-tokens: the control, trained on as many tokens as AltTrain",
-}
+ARMS = {name: f"{facts.description}. {facts.question}" for name, facts in FACTS.items()}
 
 
 def write_report(folder: Path) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alttrain.engine.report import page, plots
+from alttrain.nano.arms import FACTS
 from alttrain.nano.findings import SKILL
 
 Summary = Mapping[str, Any]
 
-SHOWN = {"no-assessment": "control", "full": "AltTrain", "no-assessment-tokens": "control, more tokens"}
+SHOWN = {name: facts.title for name, facts in FACTS.items()}
 SETTINGS = {
     "trained": "seen in alignment",
     "held-out": "unseen components",
