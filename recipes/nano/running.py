@@ -77,7 +77,7 @@ def _run_arm(job: ArmJob) -> dict[str, Any]:
         model = job.folder / "model"
     trained = time.perf_counter()
     job.folder.mkdir(exist_ok=True)
-    mean_trace_tokens = _ask(job, model)
+    mean_trace_tokens = ask(job, model)
     steps = read_lines(job.folder / "metrics.jsonl")
     return _of_run(job) | {
         "num_steps": len(steps),
@@ -93,7 +93,7 @@ def _of_run(job: ArmJob) -> dict[str, Any]:
     return {"seed": job.world.seed, "arm": job.arm, "assessment_weight": job.weight}
 
 
-def _ask(job: ArmJob, model: Path) -> float:
+def ask(job: ArmJob, model: Path) -> float:
     """Write items.jsonl and interventions.jsonl; return the mean words of a trace where nothing was seen before."""
     speaker, items = Speaker(model), job.items
     judged: dict[int, dict[str, Any]] = {}

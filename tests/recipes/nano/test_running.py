@@ -36,7 +36,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ArmJob, floa
     examples = ExampleNumbers(harmful=8, benign=8, replay=3)
     job = ArmJob(StudyConfig(output=str(tmp_path), evaluation=NUMBERS, examples=examples), World(1), "full", 2.0)
     job.folder.mkdir(parents=True)
-    return job, running._ask(job, tmp_path / "model")
+    return job, running.ask(job, tmp_path / "model")
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
