@@ -53,7 +53,6 @@ setup(
         "datasets>=4",
         "tyro>=1.0",
         "scipy",
-        "statsmodels>=0.14",
         "tqdm",
         "matplotlib",
         "jinja2>=3.1",

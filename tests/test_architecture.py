@@ -35,7 +35,6 @@ DOORS = {
     "matplotlib": {"engine/report/plots.py"},
     "jinja2": {"engine/report/page.py"},
     "scipy": {"engine/evaluate/intervals.py"},
-    "statsmodels": {"engine/evaluate/intervals.py"},
     "tyro": {"engine/cli.py", "recipes"},
 }
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))

@@ -52,7 +52,7 @@ def measure(config: MeasureConfig) -> str:
                 "Give the rows of one prompt the same id in both.",
                 where=config.before,
             )
-        comparison = compare(before, after)
+        comparison = compare(before, after, clusters="independent")
         report |= {"before": as_record(summarise(list(before.values()))), "comparison": as_record(comparison)}
     report["traces"] = {id_: trace_record(trace) for id_, trace in after.items()}
     if config.output:
@@ -109,6 +109,8 @@ def comparison_table(comparison: Comparison) -> list[str]:
             lines.append(
                 f"{name:<30}{''.join(f'{v:>9{style}}' for v in values)}  {interval:<18}{p:>9}{change.num_pairs:>7}"
             )
+    if comparison.are_independent:
+        lines.append("Intervals and p take the pairs as independent of each other, one per prompt id.")
     unpaired = comparison.unpaired_before + comparison.unpaired_after
     return [*lines, *([f"{unpaired} traces stand in one file alone and are left out."] if unpaired else [])]
 

@@ -10,6 +10,7 @@ from alttrain.engine.report import page
 from alttrain.engine.report.page import Answer, Answers, Bullets, Callout, Definitions, Prose, Section
 from alttrain.engine.report.tables import Table, number_cell, rate_cell
 from alttrain.nano import sections
+from alttrain.nano.arms import FACTS
 from alttrain.nano.sections import SHOWN, named
 
 Summary = Mapping[str, Any]
@@ -21,18 +22,7 @@ QUESTION = (
     "harmful, then decides; in the control's, it understands and decides. If the assessment is what makes the "
     "difference, AltTrain refuses what is harmful and serves what is benign where alignment showed neither."
 )
-ARMS = {
-    "base": "the model before alignment",
-    "no-assessment": "no-assessment: understanding, decision",
-    "full": "full: understanding, assessment, decision",
-    "assessment-last": "understanding, decision, assessment; then the answer",
-    "after-answer": "the assessment only after the answer",
-    "no-understanding": "assessment, decision",
-    "answer-only": "no trace",
-    "placebo": "the assessment's length in recall of something that does not matter",
-    "component-recall": "recall of what the thing contains, without a verdict",
-    "no-assessment-tokens": "no-assessment-tokens: the control, trained on as many tokens as AltTrain",
-}
+ARMS = {name: f"{facts.description}. {facts.question}" for name, facts in FACTS.items()}
 
 
 def write_report(folder: Path) -> None:

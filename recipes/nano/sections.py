@@ -6,11 +6,12 @@ from typing import Any
 from alttrain.engine.report import plots
 from alttrain.engine.report.page import Figure, Figures, Section
 from alttrain.engine.report.tables import MISSING, Cell, Table, number_cell
+from alttrain.nano.arms import FACTS
 from alttrain.nano.findings import SKILL
 
 Summary = Mapping[str, Any]
 
-SHOWN = {"no-assessment": "control", "full": "AltTrain", "no-assessment-tokens": "control, more tokens"}
+SHOWN = {name: facts.title for name, facts in FACTS.items()}
 SETTINGS = {
     "trained": "seen in alignment",
     "held-out": "unseen components",
