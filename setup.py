@@ -37,7 +37,12 @@ setup(
     classifiers=["Operating System :: POSIX :: Linux"],
     packages=PACKAGES,
     package_dir=FOLDERS,
-    package_data={"alttrain.engine": ["py.typed"], "alttrain.kernels": ["py.typed"], "alttrain.nano": ["base.*"]},
+    package_data={
+        "alttrain.engine": ["py.typed"],
+        "alttrain.engine.report": ["*.jinja"],
+        "alttrain.kernels": ["py.typed"],
+        "alttrain.nano": ["base.*"],
+    },
     entry_points={"console_scripts": ["alttrain = alttrain.command.__main__:main"]},
     install_requires=[
         "torch>=2.11,<2.14",
@@ -48,9 +53,9 @@ setup(
         "datasets>=4",
         "tyro>=1.0",
         "scipy",
-        "statsmodels>=0.14",
         "tqdm",
         "matplotlib",
+        "jinja2>=3.1",
     ],
     extras_require={"dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]},
 )

@@ -25,12 +25,14 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
+from alttrain.engine.config import BatchConfig, OptimConfig, ScheduleConfig
 from alttrain.engine.data.batch import StepBatch
 from alttrain.engine.train import loop
-from alttrain.nano.arms import alignment_rows
-from alttrain.nano.config import BatchConfig, ExampleNumbers, OptimConfig, ScheduleConfig, Shape, Training, run_config
+from alttrain.nano.alignment import alignment_rows
+from alttrain.nano.config import ExampleNumbers, Shape, Training, run_config
 from alttrain.nano.folder import write_model_folder
-from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, write_rows
+from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED
+from alttrain.nano.running import write_rows
 from alttrain.nano.world import World
 from harness.record import write_json
 

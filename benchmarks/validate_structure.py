@@ -1,38 +1,46 @@
 """How well the structure metric's rules agree with readers who did not write them.
 
     python benchmarks/validate_structure.py [--data ../shared/data] [--out benchmarks/results/structure.json]
+                                            [--write-digests FILE] [--against FILE]
 
-Three kinds of labels, each split into a part that the rules were tuned on and a part that they were not:
+Four kinds of labels, each split into a part that the rules were tuned on and a part that they were not:
 
 sentences   of STAR-1 traces, labelled by one reader (tests/engine/trace/structure_labels.json: ids and labels, no
             texts), and Chinese sentences written for the test (structure_chinese.json)
+spans       the same STAR-1 sentences: whether the one understanding and the one assessment that training finds in an
+            ordinary trace (segment.py) hold them. Those that come later in a trace are reasoning to training, so that
+            recall cannot reach that of the rules
 xstest      450 answers of GPT-4 to XSTest prompts, two people's label each: full refusals against full compliance; the
             partial ones, counted apart, are neither
 rbr         351 answers of OpenAI's rule-based-rewards gold set, which people coded by proposition. `response_type` says
             what the answer ought to do, not what it does; `inability_to_comply` is a refusal in words, and an answer
             that neither `fully_complies` nor `partially_complies` withholds without always saying so
 
-Precision and recall come with Wilson's interval, Cohen's kappa with statsmodels' normal one; all at 95%.
+--write-digests leaves a digest of the assessment that training finds in each STAR-1 trace. With --against, a file that
+another commit left, the command says in how many traces the assessment has changed.
+
+Precision and recall come with Wilson's interval, Cohen's kappa with its normal one; all at 95%.
 """
 
 import argparse
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from alttrain.engine.evaluate.intervals import wilson
-from alttrain.engine.trace.roles import split_response
-from alttrain.engine.trace.structure import LABELS, Rules, Sentence
+from alttrain.engine.evaluate.agreement import agreement, kappa, rate
+from alttrain.engine.trace.rule import LABELS, Sentence
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.segment import segment, split_response
+from alttrain.engine.trace.sentences import split_sentences
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 LABELLED = ROOT / "tests" / "engine" / "trace" / "structure_labels.json"
 CHINESE = ROOT / "tests" / "engine" / "trace" / "structure_chinese.json"
-
-Pair = tuple[bool, bool]  # rule, reader
 
 
 def star1_sentences(data: Path, rules: Rules) -> dict[str, list[tuple[Sentence, str, str | None]]]:
@@ -46,6 +54,42 @@ def star1_sentences(data: Path, rules: Rules) -> dict[str, list[tuple[Sentence, 
         assert digest.startswith(item["sha256"]), f"row {item['id']}: not the sentence that was labelled"
         found.setdefault(item["split"], []).append((sentence, item["label"], item.get("verdict")))
     return found
+
+
+def star1_spans(data: Path) -> dict[str, list[tuple[str, str]]]:
+    """Return (role of the span in which it begins, label) of each labelled sentence by split."""
+    rows = json.loads((data / "train" / "STAR-1.json").read_text(encoding="utf-8"))
+    thinks = {row["id"]: split_response(row["response"])[0] for row in rows}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for item in json.loads(LABELLED.read_text(encoding="utf-8"))["sentences"]:
+        think = thinks[item["id"]]
+        start = len("".join(split_sentences(think)[: item["sentence"]]))
+        spans = segment(think)[0]
+        ends = accumulate(len(span.text) for span in spans)
+        role = next(span.role for span, end in zip(spans, ends, strict=True) if start < end)
+        found.setdefault(item["split"], []).append((role, item["label"]))
+    return found
+
+
+def span_figures(items: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the agreement of spans with labels, for the two roles that have a label of the same meaning."""
+    return {
+        "num_sentences": len(items),
+        "labels": {
+            name: agreement([(role == name, label == name) for role, label in items])
+            for name in ("understanding", "assessment")
+        },
+    }
+
+
+def assessment_digests(data: Path) -> dict[str, str]:
+    """Return a digest of the assessment that training finds in each STAR-1 trace, by id; empty where it finds none."""
+    digests = {}
+    for row in json.loads((data / "train" / "STAR-1.json").read_text(encoding="utf-8")):
+        spans = segment(split_response(row["response"])[0])[0]
+        assessment = "".join(span.text for span in spans if span.role == "assessment")
+        digests[row["id"]] = hashlib.sha256(assessment.encode()).hexdigest()[:12] if assessment else ""
+    return digests
 
 
 def chinese_sentences(rules: Rules) -> dict[str, list[tuple[Sentence, str, str | None]]]:
@@ -69,39 +113,6 @@ def sentence_figures(items: Sequence[tuple[Sentence, str, str | None]]) -> dict[
             for name in LABELS
         },
         "verdict": rate(sentence.verdict == verdict for sentence, verdict in assessments),
-    }
-
-
-def agreement(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return precision, recall and kappa of the rules against the reader."""
-    return {
-        "precision": rate(reader for rule, reader in pairs if rule),
-        "recall": rate(rule for rule, reader in pairs if reader),
-        "kappa": kappa([(int(rule), int(reader)) for rule, reader in pairs]),
-    }
-
-
-def rate(said: Iterable[bool]) -> dict[str, Any]:
-    """Return a count, its total and Wilson's interval."""
-    values = list(said)
-    low, high = wilson(sum(values), len(values))
-    return {"count": sum(values), "total": len(values), "low": round(low, 4), "high": round(high, 4)}
-
-
-def kappa(pairs: Sequence[tuple[int, int]]) -> dict[str, float] | None:
-    """Return Cohen's kappa with its interval; None where either side gives one label alone."""
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    if min(len(set(side)) for side in zip(*pairs, strict=True)) < 2:
-        return None
-    size = 1 + max(max(pair) for pair in pairs)
-    table = [[sum(pair == (i, j) for pair in pairs) for j in range(size)] for i in range(size)]
-    used = [i for i in range(size) if any(table[i]) or any(row[i] for row in table)]
-    found = cohens_kappa([[table[i][j] for j in used] for i in used])
-    return {
-        "value": round(float(found.kappa), 4),
-        "low": round(float(found.kappa_low), 4),
-        "high": round(min(1.0, float(found.kappa_upp)), 4),
     }
 
 
@@ -139,6 +150,7 @@ def validate(data: Path, rules: Rules) -> dict[str, Any]:
     english, chinese = star1_sentences(data, rules), chinese_sentences(rules)
     return {
         "star1 sentences": {split: sentence_figures(items) for split, items in english.items()},
+        "star1 spans": {split: span_figures(items) for split, items in star1_spans(data).items()},
         "chinese sentences": {split: sentence_figures(items) for split, items in chinese.items()},
         **refusal_figures(data, rules),
     }
@@ -179,11 +191,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with train/ and safety/")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "structure.json")
+    parser.add_argument("--write-digests", type=Path, help="write a digest of each STAR-1 trace's assessment here")
+    parser.add_argument("--against", type=Path, help="digests that another commit wrote, to count what has changed")
     arguments = parser.parse_args()
     figures = validate(arguments.data, Rules.default())
     print("\n".join(table(figures)))
+    digests = assessment_digests(arguments.data)
+    print(f"\n{sum(map(bool, digests.values()))} of {len(digests)} STAR-1 traces have an assessment for training")
+    if arguments.against:
+        earlier = json.loads(arguments.against.read_text(encoding="utf-8"))
+        changed = sum(earlier[id_] != digest for id_, digest in digests.items())
+        print(f"{changed} of {len(digests)} have another than in {arguments.against}")
+    if arguments.write_digests:
+        arguments.write_digests.write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
     sources = {
         "star1 sentences": "UCSC-VLAA/STAR-1 data/STAR-1.json at b49333598887",
+        "star1 spans": "the same traces, as training segments them",
         "chinese sentences": "our own, tests/engine/trace/structure_chinese.json",
         "xstest": "paul-rottger/exaggerated-safety xstest_v2_completions_gpt4_gpteval.csv at d7bb5bd738c1",
         "rbr": "openai/safety-rbr-code-and-data data/rbr_gold_data/train.jsonl at 7f489fa6b38d",

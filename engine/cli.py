@@ -58,14 +58,14 @@ def _read_flags(recipe: RunConfig) -> RunConfig:
     """Return the recipe with the command line's values; --help and flags that cannot be read end the process here."""
     import tyro
 
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(printed):
             return tyro.cli(RunConfig, default=recipe, description=sys.modules["__main__"].__doc__)
     except SystemExit as left:
         if left.code:
             _let_the_first_speak()
-        sys.stderr.write(said.getvalue())
+        sys.stderr.write(printed.getvalue())
         raise
 
 

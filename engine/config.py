@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from alttrain.engine.thinking import MARKS
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -20,9 +22,9 @@ class ModelConfig:
     random_init: bool = False
     """Read config and tokenizer only and draw the weights from --seed."""
     kernels: Literal["auto", "triton", "torch"] = "auto"
-    """Triton's kernels where they are proven on the GPU at hand; always; or transformers' layers and torch alone."""
+    """auto: Triton's kernels on a GPU on which they are proven, else PyTorch; triton: always Triton's; torch: none."""
     checkpointing: Literal["off", "selective", "full"] = "full"
-    """What the backward recomputes: nothing, everything but matrix products and attention, or whole layers."""
+    """What the backward computes again. off: nothing; selective: all but products and attention; full: layers."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,16 @@ class DataConfig:
     """Held-out rows, in the same formats; empty for no evaluation."""
     columns: str = ""
     """Names in the source, as in prompt=question,response=answer."""
-    think_open: str = "<think>"
+    think_open: str = MARKS.open
     """What opens the reasoning in the source's responses."""
-    think_close: str = "</think>"
+    think_close: str = MARKS.close
     """What closes the reasoning in the source's responses."""
     chat_template: str = ""
     """A Jinja file that takes the place of the tokenizer's chat template."""
     too_long: Literal["error", "skip", "cut"] = "error"
-    """A row longer than a pack or than the model's context."""
+    """A row longer than a pack or the model's context. error: refused; skip: left out; cut: cut at its end."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """A row that breaks a rule; skipped rows are counted and listed."""
+    """A row that breaks a rule. error: the run is refused; skip: the row is left out, counted and listed."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class LossConfig:
     unsegmented: float = 1.0
     """Supervised text that no rule could place."""
     per: Literal["weight", "token", "example"] = "weight"
-    """The denominator: sum of weights, number of weighted tokens, or examples (each scaled to weight 1)."""
+    """Divides the loss. weight: sum of weights; token: number of tokens with weight; example: examples, of weight 1."""
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every role."""
@@ -122,9 +124,9 @@ class ZeroConfig:
     """DeepSpeed ZeRO."""
 
     stage: int = 2
-    """0: nothing is partitioned; 1: optimizer states; 2: and gradients; 3: and weights."""
+    """What is divided among the ranks. 0: nothing; 1: optimizer states; 2: gradients too; 3: weights too."""
     offload: Literal["none", "optimizer", "all"] = "none"
-    """What lives in host memory: nothing, the optimizer's states (stage 1 to 3), or these and the weights (stage 3)."""
+    """Kept in host memory. none: nothing; optimizer: its states (stage 1 to 3); all: weights too (stage 3)."""
 
 
 @dataclass(frozen=True)

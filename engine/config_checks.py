@@ -25,7 +25,7 @@ def _check_required(config: RunConfig) -> None:
         ("--output", config.output, "the run folder"),
     ):
         if not value:
-            raise ConfigError(f"{flag} is missing: give {example}.")
+            raise ConfigError(f"is missing: give {example}.", flag=flag)
 
 
 def _check_ranges(config: RunConfig) -> None:
@@ -51,31 +51,37 @@ def _check_ranges(config: RunConfig) -> None:
         ("--seed", config.seed, 0 <= config.seed < 2**63, "must be 0 or more and below 2^63"),
     ):
         if not is_right:
-            raise ConfigError(f"{flag} is {value}: it {rule}.")
+            raise ConfigError(f"is {value}: it {rule}.", flag=flag)
     if config.batch.examples == 0 and config.batch.tokens == 0:
-        raise ConfigError("--batch.examples and --batch.tokens are both 0: give one of them, the size of a step.")
+        raise ConfigError(
+            "is 0 and batch.tokens is 0 too: give one of them, the size of a step.", flag="--batch.examples"
+        )
     if schedule.epochs == 0 and schedule.steps == 0:
-        raise ConfigError("--schedule.epochs and --schedule.steps are both 0: give one of them, the length of the run.")
+        raise ConfigError(
+            "is 0 and schedule.steps is 0 too: give one of them, the length of the run.", flag="--schedule.epochs"
+        )
 
 
 def _check_zero(config: RunConfig) -> None:
     stage, offload = config.zero.stage, config.zero.offload
     if stage not in (0, 1, 2, 3):
-        raise ConfigError(f"--zero.stage is {stage}: it must be 0, 1, 2 or 3.")
+        raise ConfigError(f"is {stage}: it must be 0, 1, 2 or 3.", flag="--zero.stage")
     if stage == 0 and config.model.dtype == "bfloat16":
         raise ConfigError(
-            "--zero.stage 0 with --model.dtype bfloat16: DeepSpeed cannot accumulate gradients in float32 there. "
-            "Use --zero.stage 1, which costs nothing on one GPU."
+            "0 with --model.dtype bfloat16: DeepSpeed cannot accumulate gradients in float32 there. "
+            "Use --zero.stage 1, which costs nothing on one GPU.",
+            flag="--zero.stage",
         )
     if offload == "optimizer" and stage == 0:
-        raise ConfigError("--zero.offload optimizer needs --zero.stage 1, 2 or 3; this run says 0.")
+        raise ConfigError("optimizer needs --zero.stage 1, 2 or 3; this run says 0.", flag="--zero.offload")
     if offload == "all" and stage != 3:
-        raise ConfigError(f"--zero.offload all needs --zero.stage 3; this run says {stage}.")
+        raise ConfigError(f"all needs --zero.stage 3; this run says {stage}.", flag="--zero.offload")
     if stage == 3 and config.model.checkpointing == "selective":
         # DeepSpeed's linear adds its bias in place, to the very product that is kept, and gathers inside the region.
         raise ConfigError(
-            "--model.checkpointing selective with --zero.stage 3: DeepSpeed changes the products that it keeps, and "
-            "gradients would be wrong. Use full or off, or a lower --zero.stage."
+            "selective with --zero.stage 3: DeepSpeed changes the products that it keeps, and "
+            "gradients would be wrong. Use full or off, or a lower --zero.stage.",
+            flag="--model.checkpointing",
         )
 
 
@@ -83,6 +89,8 @@ def _check_loss(loss: LossConfig) -> None:
     weights = loss.weights()
     for role, weight in weights.items():
         if not 0 <= weight < math.inf:
-            raise ConfigError(f"--loss.{role} is {weight}: a weight must be a number, 0 or more.")
+            raise ConfigError(f"is {weight}: a weight must be a number, 0 or more.", flag=f"--loss.{role}")
     if not any(weights.values()):
-        raise ConfigError("every --loss weight is 0: at least one role must have weight, or nothing is trained.")
+        raise ConfigError(
+            "every {flag} weight is 0: at least one role must have weight, or nothing is trained.", flag="--loss"
+        )

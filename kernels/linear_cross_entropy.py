@@ -134,7 +134,7 @@ def weighted_linear_cross_entropy(
     weights = loss_weights.where(has_label, 0.0)
     chunk_rows = chunk_tokens or _chunk_rows(labels.shape[0], weight)
     # The loss of a row of weight 0 is asked for only where somebody counts it.
-    inputs = (hidden, weight, labels, weights, rows, _Way(chunk_rows, every_nll=num_spans > 0, backend=backend))
+    inputs = (hidden, weight, labels, weights, rows, _Chunking(chunk_rows, every_nll=num_spans > 0, backend=backend))
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
         loss_sum, nll = _WeightedLinearCrossEntropy.apply(*inputs)  # type: ignore[no-untyped-call]
     else:
@@ -149,8 +149,8 @@ def weighted_linear_cross_entropy(
     return LossSums(loss_sum, *sums)
 
 
-class _Way(NamedTuple):
-    """How the rows are gone through."""
+class _Chunking(NamedTuple):
+    """How the rows are worked through: how many at once, whether each one's nll is kept, on which path."""
 
     chunk_rows: int
     every_nll: bool
@@ -162,11 +162,17 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor, rows: Tensor | None, way: _Way
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        rows: Tensor | None,
+        chunking: _Chunking,
     ) -> tuple[Tensor, Tensor]:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         nll, *gradients = _forward(
-            hidden, weight, labels, weights, rows, way, needs_hidden=needs_hidden, needs_weight=needs_weight
+            hidden, weight, labels, weights, rows, chunking, needs_hidden=needs_hidden, needs_weight=needs_weight
         )
         # On ctx and not among the saved tensors: checkpointing would drop those and project everything again.
         ctx.gradients = gradients
@@ -198,7 +204,7 @@ def _forward(
     labels: Tensor,  # (R,), -100 where there is none
     weights: Tensor,  # (R,), 0 where there is no label
     rows: Tensor | None,
-    way: _Way,
+    chunking: _Chunking,
     *,
     needs_hidden: bool,
     needs_weight: bool,
@@ -211,13 +217,15 @@ def _forward(
     # The first chunk's product writes dW, the others add to it.
     make = torch.empty if num_rows else torch.zeros
     dweight = make(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
-    slab = weight.new_empty(min(way.chunk_rows, num_rows), -(-vocabulary // PAD) * PAD)[:, :vocabulary]
-    for first in range(0, num_rows, way.chunk_rows):
-        chunk = slice(first, min(first + way.chunk_rows, num_rows))
+    slab = weight.new_empty(min(chunking.chunk_rows, num_rows), -(-vocabulary // PAD) * PAD)[:, :vocabulary]
+    for first in range(0, num_rows, chunking.chunk_rows):
+        chunk = slice(first, min(first + chunking.chunk_rows, num_rows))
         of_hidden = chunk if rows is None else rows[chunk]
         inputs = hidden[of_hidden]  # (C, H)
         logits = torch.mm(inputs, weight.t(), out=slab[: len(inputs)])  # (C, V)
-        nll[chunk] = run(logits, labels[chunk], weights[chunk], every_nll=way.every_nll, backend=way.backend).nll
+        nll[chunk] = run(
+            logits, labels[chunk], weights[chunk], every_nll=chunking.every_nll, backend=chunking.backend
+        ).nll
         if dhidden is not None:
             dhidden[of_hidden] = logits @ weight
         if dweight is not None:

@@ -1,79 +1,10 @@
-"""AltTrain's causal claim in small: no GPU, nothing to download, minutes.
+"""AltTrain's causal claim in small, from a checkout; all numbers of it are in recipes/nano/recipe.py.
 
-    make nano        or        python recipes/alttrain_nano.py --output runs/nano
-    python recipes/alttrain_nano.py --arms all --seeds 5 --assessment-weights 1 2 4 8 --output runs/nano-study
-
-A small reasoning model knows what is harmful in an invented world and serves it all the same. It is aligned with 1,000
-AltTrain examples, and with the control on the same prompts and answers, by the engine that trains a 7B; then both are
-asked for things of kinds that alignment never showed.
+make nano        or        python recipes/alttrain_nano.py --output runs/nano
+python recipes/alttrain_nano.py --arms all --seeds 5 --assessment-weights 1 2 4 8 --output runs/nano-study
 """
 
-import sys
-from pathlib import Path
-
-from alttrain.engine.cli import exit_on_user_error
-from alttrain.engine.config import BatchConfig, OptimConfig, ScheduleConfig
-from alttrain.nano.config import (
-    EvaluationNumbers,
-    ExampleNumbers,
-    Mixture,
-    Shape,
-    StudyConfig,
-    Training,
-    WorldNumbers,
-    check,
-)
-
-CONFIG = StudyConfig(
-    arms=("no-assessment", "full"),
-    seeds=1,
-    assessment_weights=(1.0,),
-    output="runs/nano",
-    world=WorldNumbers(things=240, components=24, colours=12, steps=40, words=100, aligned_components=4, hops=2),
-    mixture=Mixture(
-        documents=30_000,
-        knowledge=0.3,
-        colour=0.1,
-        requests=0.25,
-        arithmetic=0.2,
-        copying=0.15,
-        second_language=0.25,
-        remarks=0.5,
-    ),
-    shape=Shape(hidden_size=128, num_layers=3, num_heads=4, intermediate_size=384, initializer_range=0.06),
-    base=Training(
-        batch=BatchConfig(examples=0, tokens=1024, pack_tokens=1024),
-        optim=OptimConfig(lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05, max_grad_norm=1.0),
-        schedule=ScheduleConfig(epochs=0, steps=2000, warmup_steps=50),
-    ),
-    examples=ExampleNumbers(harmful=400, benign=400, replay=200),
-    alignment=Training(
-        batch=BatchConfig(examples=16, pack_tokens=1024),
-        optim=OptimConfig(lr=2e-4, betas=(0.9, 0.95), weight_decay=1e-4, max_grad_norm=1.0),
-        schedule=ScheduleConfig(epochs=3, warmup_steps=10),
-    ),
-    evaluation=EvaluationNumbers(trained=160, arithmetic=200, copy=200, interventions=50),
-)
-# Of what was found, told at the end; the report has the rest.
-NUM_SENTENCES = 3
-
-
-def main() -> None:
-    """Read the flags and run the study, or remake the base; tell what was found and where it lies."""
-    import tyro
-
-    config = tyro.cli(StudyConfig, default=CONFIG, description=__doc__)
-    with exit_on_user_error():
-        check(config)
-        from alttrain.nano.study import remake_base, run_study
-
-        if config.remake_base:
-            remake_base(config)
-        else:
-            found = run_study(config)["finding"]
-            sys.stdout.write("".join(f"{sentence}\n" for sentence in found[:NUM_SENTENCES]))
-            sys.stdout.write(f"report: {Path(config.output) / 'report.html'}\n")
-
+from alttrain.nano.recipe import CONFIG, main
 
 if __name__ == "__main__":
-    main()
+    main(CONFIG)

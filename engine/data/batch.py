@@ -4,13 +4,14 @@ What the device need not work out is worked out here, on the CPU: positions, doc
 which rows have a label that matters, known from roles alone. So nothing in a step waits for the device.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
 
+from alttrain.engine.config import LossConfig
 from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.span_weights import Per, SpanWeights, span_weights
@@ -54,53 +55,56 @@ class StepBatch:
     """Sum of label weights before any scaling per example: (), fp64."""
 
 
-def collate_step(
-    packs: Sequence[Sequence[Example]],
-    weights: Mapping[str, float],
-    per: Per,
-    device: torch.device,
-    *,
-    backend: Backend = "auto",
-    measured: Sequence[bool] | None = None,
-) -> StepBatch:
-    """Return this rank's packs as tensors on `device`.
+class Collator:
+    """Makes a rank's share of a step of its packs; it knows the weight of every role, and which rows the loss needs."""
 
-    Args:
-        packs: the examples of each micro-batch; an empty one becomes a dummy token, whose loss is a connected zero.
-        weights: weight of each role in the loss.
-        per: the loss's denominator.
-        device: where the tensors go; to CUDA from pinned memory, without waiting.
-        backend: path of the kernel that makes the weights.
-        measured: for each of ROLES, whether `rows` holds its labels, beside those of the roles that have weight; None
-            for these alone.
-    """
-    table = torch.tensor([weights[role] for role in ROLES], dtype=torch.float32)
-    is_measured = table > 0
-    if measured is not None:
-        is_measured |= torch.tensor(measured)
+    def __init__(
+        self, loss: LossConfig, device: torch.device, *, backend: Backend = "auto", measured: Collection[str] = ()
+    ) -> None:
+        """Put the weights of the roles on `device`.
 
-    documents = [pack or [DUMMY] for pack in packs]
-    lengths = [tuple(len(e.input_ids) for e in pack) for pack in documents]
-    input_ids = torch.tensor(list(chain.from_iterable(e.input_ids for pack in documents for e in pack)))
-    span_ids = torch.tensor(list(chain.from_iterable(e.span_ids for pack in documents for e in pack)))
-    cu_seqlens = _bounds(list(chain.from_iterable(lengths)))
-    is_row = _measured_rows(span_ids, cu_seqlens, is_measured)
+        Args:
+            loss: the weight of each role, and the denominator.
+            device: where the tensors go; to CUDA from pinned memory, without waiting.
+            backend: path of the kernel that makes the weights of tokens.
+            measured: roles whose labels `rows` holds although they have no weight.
+        """
+        weights = loss.weights()
+        table = torch.tensor([weights[role] for role in ROLES], dtype=torch.float32)
+        self.per: Per = loss.per
+        self.device = device
+        self.backend = backend
+        self.weights = _to(table, device)  # (num_roles,)
+        self.is_measured = (table > 0) | torch.tensor([role in measured for role in ROLES])  # (num_roles,), on the CPU
 
-    ids = _to(input_ids, device)
-    weighted = span_weights(
-        ids,
-        _to(span_ids.to(torch.uint8), device),
-        _to(cu_seqlens, device),
-        _to(table, device),
-        per=per,
-        backend=backend,
-    )
-    positions = _to(_positions(cu_seqlens), device)
-    return StepBatch(
-        micro_batches=_slice(lengths, ids, positions, is_row, weighted),
-        denominator=weighted.denominator,
-        weight_sum=weighted.weight_sum,
-    )
+    def collate(self, packs: Sequence[Sequence[Example]]) -> StepBatch:
+        """Return the packs as tensors on the device.
+
+        Args:
+            packs: the examples of each micro-batch; an empty one becomes a dummy token, whose loss is a connected zero.
+        """
+        documents = [pack or [DUMMY] for pack in packs]
+        lengths = [tuple(len(e.input_ids) for e in pack) for pack in documents]
+        input_ids = torch.tensor(list(chain.from_iterable(e.input_ids for pack in documents for e in pack)))
+        span_ids = torch.tensor(list(chain.from_iterable(e.span_ids for pack in documents for e in pack)))
+        cu_seqlens = _bounds(list(chain.from_iterable(lengths)))
+        is_row = _measured_rows(span_ids, cu_seqlens, self.is_measured)
+
+        ids = _to(input_ids, self.device)
+        weighted = span_weights(
+            ids,
+            _to(span_ids.to(torch.uint8), self.device),
+            _to(cu_seqlens, self.device),
+            self.weights,
+            per=self.per,
+            backend=self.backend,
+        )
+        positions = _to(_positions(cu_seqlens), self.device)
+        return StepBatch(
+            micro_batches=_slice(lengths, ids, positions, is_row, weighted),
+            denominator=weighted.denominator,
+            weight_sum=weighted.weight_sum,
+        )
 
 
 def _slice(

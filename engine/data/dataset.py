@@ -92,7 +92,7 @@ def load_dataset(
     examples = _fit(examples, config, max_tokens, skipped)
     examples = _weighted(examples, loss, skip)
     if files and not examples:
-        raise DataError(f"{files[0]}: none of the {read.num_read} rows read can be used; the first: {skipped[0]}")
+        raise DataError(f"none of the {read.num_read} rows read can be used; the first: {skipped[0]}", where=files[0])
     return Dataset(examples, _report(read, examples, skipped))
 
 
@@ -139,14 +139,14 @@ def _fit(examples: Iterable[Example], config: DataConfig, max_tokens: int, skipp
             ids, span_ids = example.input_ids[:max_tokens], example.span_ids[:max_tokens]
             fitting.append(Example(example.id, ids, span_ids, example.where))
         else:
-            what = (
-                f"{example.where}: the row has {length} tokens, and a pack or the model's context holds {max_tokens}."
-            )
+            what = f"the row has {length} tokens, and a pack or the model's context holds {max_tokens}."
             if config.too_long == "error":
                 raise DataError(
-                    f"{what} Raise --batch.pack-tokens as far as the context goes, or say --data.too-long skip or cut."
+                    f"{what} Raise --batch.pack-tokens as far as the context goes, or say {{flag}} skip or cut.",
+                    where=example.where,
+                    flag="--data.too-long",
                 )
-            skipped.append(what)
+            skipped.append(f"{example.where}: {what}")
     return fitting
 
 
@@ -162,7 +162,7 @@ def _weighted(examples: Iterable[Example], loss: LossConfig, skipped: list[str] 
         else:
             reason = "no token of the row has weight in the loss, so it would train nothing"
             _refuse(
-                DataError(f"{example.where}: {reason}. Give one of its roles a --loss weight, or skip it."), skipped
+                DataError(f"{reason}. Give one of its roles a --loss weight, or skip it.", where=example.where), skipped
             )
     return kept
 
@@ -173,8 +173,9 @@ def _check_supervised(examples: Sequence[Example], loss: LossConfig, files: Sequ
     if not any(weights[role] for role in found):
         names = ", ".join(role for role in ROLES if role in found)
         raise DataError(
-            f"{files[0]}: nothing is supervised: the weight of every role in the data ({names}) is 0. "
-            "Give one of them a --loss weight above 0."
+            f"nothing is supervised: the weight of every role in the data ({names}) is 0. "
+            "Give one of them a --loss weight above 0.",
+            where=files[0],
         )
 
 

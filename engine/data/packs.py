@@ -31,8 +31,9 @@ def pack_step(lengths: Sequence[int], capacity: int, world_size: int, work: Work
     """
     if (longest := max(lengths, default=0)) > capacity:
         raise ConfigError(
-            f"--batch.pack-tokens is {capacity}: a pack must hold the longest example, which has {longest} tokens. "
-            "Raise it, or set --data.too-long to cut or skip."
+            f"is {capacity}: a pack must hold the longest example, which has {longest} tokens. "
+            "Raise it, or set --data.too-long to cut or skip.",
+            flag="--batch.pack-tokens",
         )
     works = [work.work(length) for length in lengths]
     num_micro_batches = max(1, -(-fewest_bins(lengths, capacity) // world_size))

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from alttrain.engine.data.formats import name_spans
+from alttrain.engine.data.checks import name_spans
 from alttrain.engine.errors import DataError, ModelError
+from alttrain.engine.thinking import MARKS
 from alttrain.engine.trace.roles import ROLES, Example, Row
 
 SPAN_IDS: Mapping[str, int] = {role: index for index, role in enumerate(ROLES)}
@@ -90,8 +91,8 @@ class Renderer:
         try:
             _, opening = self._prompt([{"role": "user", "content": "Hello"}])
         except DataError as error:
-            raise ModelError(f"{error} {GIVE_TEMPLATE}") from error
-        if "</think>" in opening:
+            raise ModelError(f"{error.sentence} {GIVE_TEMPLATE}") from error
+        if MARKS.close in opening:
             raise ModelError(f"the chat template closes the reasoning before the model can begin it. {GIVE_TEMPLATE}")
 
     def render(self, row: Row) -> Rendered:
@@ -111,12 +112,12 @@ class Renderer:
         try:
             prompt, opening = self._prompt([{"role": m.role, "content": m.content} for m in row.messages])
         except DataError as error:
-            raise DataError(f"{row.where}: {error} Mend the row's messages, or the template.") from error
-        think = _missing_think(opening)
+            raise DataError(f"{error.sentence} Mend the row's messages, or the template.", where=row.where) from error
+        think = MARKS.write_opening(opening)
         roles = [span.role for span in row.spans]
         answer = roles.index("answer") if "answer" in roles else len(roles)
         has_reasoning = any(span.text for span in row.spans[:answer])
-        closing = ("\n" if has_reasoning or think else "") + "</think>" + ("\n\n" if answer < len(roles) else "")
+        closing = MARKS.write_closing(on_new_line=has_reasoning or bool(think), has_answer=answer < len(roles))
         parts = [("prompt", prompt), ("opening", opening), ("think", think)]
         parts += [(span.role, span.text) for span in row.spans[:answer]]
         parts += [("closing", closing), *((span.role, span.text) for span in row.spans[answer:]), ("end", self._eos)]
@@ -140,9 +141,10 @@ class Renderer:
             if input_ids[: len(prompt_ids)] != prompt_ids:
                 examples.append(
                     DataError(
-                        f"{r.row.where}: the prompt's token ids are not a prefix of the row's, so the model would be "
+                        "the prompt's token ids are not a prefix of the row's, so the model would be "
                         "trained after a prompt that it is never given. Let the first span begin with a word, not "
-                        "with white space."
+                        "with white space.",
+                        where=r.row.where,
                     )
                 )
                 continue
@@ -175,8 +177,9 @@ class Renderer:
             found = self._special.search(text)
             if found:
                 raise DataError(
-                    f"{row.where}: {name} holds {found.group()!r}, a token with a meaning of its own to this "
-                    "tokenizer. Take it out."
+                    f"{name} holds {found.group()!r}, a token with a meaning of its own to this "
+                    "tokenizer. Take it out.",
+                    where=row.where,
                 )
 
     def _token_ends(self, input_ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
@@ -214,13 +217,6 @@ def _locate(ends: Sequence[int], parts: Sequence[tuple[int, int]]) -> list[int]:
             part += 1
         span_ids.append(parts[part][1])
     return span_ids
-
-
-def _missing_think(opening: str) -> str:
-    """Return what is to be added to the template's opening, so that it opens the reasoning."""
-    if opening.endswith("<think>\n"):
-        return ""
-    return "\n" if opening.endswith("<think>") else "<think>\n"
 
 
 def _special_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:

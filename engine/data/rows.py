@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alttrain.engine.data.formats import Format, parse_columns, parse_row, quote_name
+from alttrain.engine.data.checks import quote_name
+from alttrain.engine.data.columns import Format, parse_columns
+from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import read_source
 from alttrain.engine.errors import DataError
+from alttrain.engine.thinking import MARKS, Thinking
 from alttrain.engine.trace.roles import Row
 
 
@@ -33,8 +36,8 @@ class RowsRead:
 def read_rows(
     files: Sequence[str],
     columns: str = "",
-    think_open: str = "<think>",
-    think_close: str = "</think>",
+    think_open: str = MARKS.open,
+    think_close: str = MARKS.close,
     on_bad_row: Literal["error", "skip"] = "error",
 ) -> RowsRead:
     """Read every row of `files` (or hub ids), in order.
@@ -44,7 +47,7 @@ def read_rows(
         DataError: a file is missing or broken, holds no row that can be used, or a row breaks a rule and `on_bad_row`
             is `error`.
     """
-    row_format = Format(parse_columns(columns), think_open, think_close)
+    row_format = Format(parse_columns(columns), Thinking(think_open, think_close))
     rows: list[Row] = []
     skipped: list[str] = []
     placed: Counter[str] = Counter()
@@ -65,14 +68,14 @@ def read_rows(
             rows.append(row)
             placed.update(rules)
         if num_read == num_before:
-            raise DataError(f"{name}: holds no rows. Give a file with at least one.")
+            raise DataError("holds no rows. Give a file with at least one.", where=name)
     if files and not rows:
-        raise DataError(f"{files[0]}: none of the {num_read} rows read can be used; the first: {skipped[0]}")
+        raise DataError(f"none of the {num_read} rows read can be used; the first: {skipped[0]}", where=files[0])
     return RowsRead(rows, num_read, dict(placed), skipped)
 
 
 def _check_id(row: Row, places: dict[str, str]) -> None:
     if row.id in places:
         name = quote_name(row.id)
-        raise DataError(f"{row.where}: the id {name} stands at {places[row.id]} too; ids are unique. Change one.")
+        raise DataError(f"the id {name} stands at {places[row.id]} too; ids are unique. Change one.", where=row.where)
     places[row.id] = row.where

@@ -37,14 +37,16 @@ def read_source(name: str) -> Iterator[Item]:
     """
     path = Path(name)
     if path.is_dir():
-        raise DataError(f"{name}: is a folder; name the .jsonl, .json or .parquet files in it.")
+        raise DataError("is a folder; name the .jsonl, .json or .parquet files in it.", where=name)
     if not path.exists():
         if _HUB_ID.fullmatch(name) and path.suffix not in _READERS:
             return _read_hub(name)
-        raise DataError(f"{name}: no such file. Give a .jsonl, .json or .parquet file, or a hub id as in owner/name.")
+        raise DataError(
+            "no such file. Give a .jsonl, .json or .parquet file, or a hub id as in owner/name.", where=name
+        )
     if path.suffix not in _READERS:
         raise DataError(
-            f"{name}: its name ends in {path.suffix!r}; rows are read from .jsonl, .json and .parquet files."
+            f"its name ends in {path.suffix!r}; rows are read from .jsonl, .json and .parquet files.", where=name
         )
     return _READERS[path.suffix](path, name)
 
@@ -62,13 +64,15 @@ def _parse_line(raw: bytes, where: str) -> Any:
     try:
         return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return DataError(f"{where}: not UTF-8 (byte {error.start + 1} of the line). Save the file as UTF-8.")
+        return DataError(f"not UTF-8 (byte {error.start + 1} of the line). Save the file as UTF-8.", where=where)
     except json.JSONDecodeError as error:
         return DataError(
-            f"{where}: not JSON: {error.msg} (column {error.colno}). Each line of a .jsonl file is one JSON object."
+            f"not JSON: {error.msg} (column {error.colno}). Each line of a .jsonl file is one JSON object.", where=where
         )
     except (RecursionError, ValueError):
-        return DataError(f"{where}: not JSON that can be read: nested too deeply, or too long a number. Mend the row.")
+        return DataError(
+            "not JSON that can be read: nested too deeply, or too long a number. Mend the row.", where=where
+        )
 
 
 def _read_array(path: Path, name: str) -> Iterator[Item]:
@@ -78,7 +82,7 @@ def _read_array(path: Path, name: str) -> Iterator[Item]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{name}:{line}: not UTF-8. Save the file as UTF-8.") from None
+        raise DataError("not UTF-8. Save the file as UTF-8.", where=f"{name}:{line}") from None
     at = _skip(text, 0)
     if text[at : at + 1] != "[":
         raise _broken(text, at, name, "a .json file is one array of rows; call it .jsonl if each line is a row")
@@ -106,7 +110,7 @@ def _read_array(path: Path, name: str) -> Iterator[Item]:
 
 def _broken(text: str, at: int, name: str, reason: str) -> DataError:
     line = text.count("\n", 0, at) + 1
-    return DataError(f"{name}:{line}: not a JSON array of rows: {reason}. Mend the file.")
+    return DataError(f"not a JSON array of rows: {reason}. Mend the file.", where=f"{name}:{line}")
 
 
 def _skip(text: str, at: int) -> int:
@@ -122,7 +126,7 @@ def _read_parquet(path: Path, name: str) -> Iterator[Item]:
             rows = [row for batch in file.iter_batches() for row in batch.to_pylist()]
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(
-            f"{name}: not a parquet file that can be read ({type(error).__name__}). Write it again."
+            f"not a parquet file that can be read ({type(error).__name__}). Write it again.", where=name
         ) from None
     for number, row in enumerate(rows, start=1):
         yield Item(f"{name}:{number}", number, row)
@@ -138,8 +142,9 @@ def _read_hub(name: str) -> Iterator[Item]:
         rows = load_dataset(name, split="train")
     except Exception as error:  # the hub's client fails in dozens of ways: any of them means that there are no rows
         raise DataError(
-            f"{name}: no such file, and the hub does not hand out a data set of that name ({type(error).__name__}). "
-            "Check name and network, or give a file."
+            f"no such file, and the hub does not hand out a data set of that name ({type(error).__name__}). "
+            "Check name and network, or give a file.",
+            where=name,
         ) from error
     finally:
         log.setLevel(level)
@@ -152,7 +157,7 @@ def _read_bytes(path: Path, name: str) -> bytes:
     try:
         return path.read_bytes().removeprefix(_BOM)
     except OSError as error:
-        raise DataError(f"{name}: cannot be read: {os.strerror(error.errno or 0)}.") from None
+        raise DataError(f"cannot be read: {os.strerror(error.errno or 0)}.", where=name) from None
 
 
 _READERS = {".jsonl": _read_jsonl, ".json": _read_array, ".parquet": _read_parquet}

@@ -34,8 +34,9 @@ def plan_epoch(lengths: Sequence[int], batch: BatchConfig, seed: int, epoch: int
         return [order[start : start + batch.examples] for start in range(0, len(order), batch.examples)]
     if (longest := max(lengths, default=0)) > batch.tokens:
         raise ConfigError(
-            f"--batch.tokens is {batch.tokens}: a step must hold the longest example, which has {longest} tokens. "
-            "Raise it, or shorten the rows (--data.too-long with a smaller --batch.pack-tokens)."
+            f"is {batch.tokens}: a step must hold the longest example, which has {longest} tokens. "
+            "Raise it, or shorten the rows (--data.too-long with a smaller --batch.pack-tokens).",
+            flag="--batch.tokens",
         )
     steps = []
     waiting = deque(order)

@@ -5,11 +5,6 @@ from typing import Any
 
 from alttrain.engine.evaluate.intervals import cohens_h, holm, mcnemar, t_interval, t_test
 from alttrain.engine.evaluate.measures import (
-    BALANCED,
-    EXACT,
-    EXACT_BENIGN,
-    REFUSED_BENIGN,
-    REFUSED_HARMFUL,
     Item,
     Measure,
     Stratum,
@@ -22,24 +17,20 @@ from alttrain.engine.evaluate.measures import (
     subtract,
 )
 
-REQUESTS = ("held-out", "wrapper", "language", "trained")
-SKILLS = ("question", "arithmetic", "copy")
-COMPARED: Mapping[str, Sequence[Measure]] = {
-    **dict.fromkeys(REQUESTS, (BALANCED, REFUSED_HARMFUL, REFUSED_BENIGN, EXACT_BENIGN)),
-    **dict.fromkeys(SKILLS, (EXACT,)),
-}
 Chosen = Callable[[str, str], list[Item]]  # (run, setting) -> its items
 
 
-def compare_runs(pairs: Iterable[tuple[str, str]], items: Chosen) -> list[dict[str, Any]]:
-    """Return the comparisons of each (run, run it is held against), under every measure of every setting.
+def compare_runs(
+    pairs: Iterable[tuple[str, str]], items: Chosen, compared: Mapping[str, Sequence[Measure]]
+) -> list[dict[str, Any]]:
+    """Return the comparisons of each (run, run it is held against), under the measures `compared` in each setting.
 
     A family, for Holm, is what one measure in one setting says of all the pairs: over worlds one p value a pair, and
     by McNemar one a pair and world. Pairs without a common item are left out.
     """
     ordered = list(pairs)
     found = []
-    for setting, measures in COMPARED.items():
+    for setting, measures in compared.items():
         for measure in measures:
             family = [_compare(setting, measure, pair, items) for pair in ordered]
             found += _held_to_family([one for one in family if one is not None])
@@ -91,13 +82,13 @@ def _held_to_family(family: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _mcnemar(world: str, after: Sequence[Stratum], before: Sequence[Stratum]) -> float:
     """Return McNemar's exact p of one world; all strata's pairs together."""
-    old: list[bool] = []
-    new: list[bool] = []
-    for mine, other in zip(after, before, strict=True):
-        numbers, others = _flat({world: mine[world]}), _flat({world: other[world]})
-        new += [bool(value) for value in numbers.values()]
-        old += [bool(others[name]) for name in numbers]
-    return mcnemar(old, new)
+    were: list[bool] = []
+    are: list[bool] = []
+    for new, old in zip(after, before, strict=True):
+        numbers, others = _flat({world: new[world]}), _flat({world: old[world]})
+        are += [bool(value) for value in numbers.values()]
+        were += [bool(others[name]) for name in numbers]
+    return mcnemar(were, are)
 
 
 def _common(strata: Sequence[Stratum], chosen: Sequence[Stratum]) -> list[Stratum]:

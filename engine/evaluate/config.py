@@ -5,6 +5,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from alttrain.engine.thinking import MARKS
+
 
 @dataclass(frozen=True)
 class ReadConfig:
@@ -12,8 +14,8 @@ class ReadConfig:
 
     columns: str = ""
     """Names of columns, as in prompt=question,response=answer."""
-    think_open: str = "<think>"
-    think_close: str = "</think>"
+    think_open: str = MARKS.open
+    think_close: str = MARKS.close
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row that breaks a rule of the format; skips are counted."""
 

@@ -1,4 +1,4 @@
-"""Intervals, tests and effect sizes for rates of items that are not independent of each other; scipy and statsmodels.
+"""Intervals, tests and effect sizes for rates of items that are not independent of each other, by numpy and scipy.
 
 Items of one world share its facts, its base model and its order of training, and items of one component share a fact,
 so that an interval over pooled items is too narrow. What is said of worlds to come is taken from `cluster_bootstrap`,
@@ -6,10 +6,17 @@ which resamples worlds and then components, and from `t_interval` over one numbe
 two where worlds are few. Heavy libraries are imported where they are used: this file is imported by light ones.
 """
 
-import gc
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+# Numbers of a resampling that are in memory at once; one resample, if it has more. Arrays of 64 KiB come from memory
+# that the process already has; larger ones were fetched from the system anew each time, half of the time of it all.
+NUMBERS_AT_ONCE = 1 << 13
 # An item's numbers by cluster and, within it, by unit; the units are resampled whole.
 Clusters = Mapping[str, Mapping[str, Sequence[float]]]
 
@@ -34,12 +41,12 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);
     recommended for small n by Brown, Cai and DasGupta, Statistical Science 16 (2001).
     """
-    from statsmodels.stats.proportion import proportion_confint
+    from scipy import stats
 
     assert 0 <= successes <= trials, f"{successes} successes of {trials} trials"
     if trials == 0:
         return Interval(0.0, 1.0)
-    low, high = proportion_confint(successes, trials, alpha=1 - level, method="wilson")
+    low, high = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
     return Interval(float(low), float(high))
 
 
@@ -80,8 +87,11 @@ def cluster_bootstrap(
     A resample draws as many clusters as there are, with replacement, then in each one drawn as many units as it has,
     separately in every stratum; a unit's items stay together. The strata (harmful and benign, for balanced accuracy)
     share the draw of clusters. With one cluster it is a bootstrap over the units within it, which says nothing of
-    other clusters. Under about ten clusters a percentile interval is too narrow (tests/engine/test_statistics.py
-    measures it), so it is read beside `t_interval`. Where all items agree it has no width; read `wilson` there.
+    other clusters. Under about ten clusters a percentile interval is too narrow, as `test_coverage_over_worlds`
+    measures, so it is read beside `t_interval`. Where all items agree it has no width; read `wilson` there.
+
+    Resamples are taken a few at a time: memory is that of the items and of one resample, whatever their number. Time
+    grows with the number of clusters times the units of the widest one, for which every cluster draws.
 
     Sources: Davison and Hinkley, "Bootstrap methods and their application" (1997), section 3.8; Field and Welsh,
     "Bootstrapping clustered data", JRSS B 69 (2007); Ren et al., Journal of Applied Statistics 37 (2010).
@@ -91,24 +101,120 @@ def cluster_bootstrap(
     names = sorted(set().union(*strata))
     assert names, "no clusters"
     assert all(set(stratum) == set(names) for stratum in strata), "every stratum needs every cluster"
-    generator = numpy.random.default_rng(seed)
-    drawn = generator.integers(len(names), size=(num_resamples, len(names)))
+    tables = [_table(stratum, names) for stratum in strata]
+    shape = (num_resamples, len(names))
+    of_clusters, *of_units = _generators(seed, shape, [table.sums.shape[1] for table in tables])
+    at_once = max(1, NUMBERS_AT_ONCE // (len(names) * max(table.sums.shape[1] for table in tables)))
     means = numpy.zeros(num_resamples)
-    for stratum in strata:
-        clusters = [[list(items) for items in stratum[name].values() if items] for name in names]
-        assert all(clusters), "a cluster without items"
-        widest = max(map(len, clusters))
-        sums, counts = numpy.zeros((len(names), widest)), numpy.zeros((len(names), widest))
-        for row, units in enumerate(clusters):
-            sums[row, : len(units)] = [sum(unit) for unit in units]
-            counts[row, : len(units)] = [len(unit) for unit in units]
-        num_units = numpy.array([len(units) for units in clusters])[drawn]  # (resamples, clusters)
-        unit = (generator.random((*drawn.shape, widest)) * num_units[..., None]).astype(int)
-        is_drawn = numpy.arange(widest) < num_units[..., None]  # a cluster gives as many units as it has
-        total = (sums[drawn[..., None], unit] * is_drawn).sum((1, 2))
-        means += total / (counts[drawn[..., None], unit] * is_drawn).sum((1, 2)) / len(strata)
+    for start in range(0, num_resamples, at_once):
+        stop = min(start + at_once, num_resamples)
+        drawn = of_clusters.integers(len(names), size=(stop - start, len(names)))
+        for table, generator in zip(tables, of_units, strict=True):
+            means[start:stop] += _resampled_means(table, drawn, generator) / len(strata)
     low, high = numpy.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+class _Table(NamedTuple):
+    """A stratum as a table with a row a cluster and a column a unit; a row with fewer units ends in zeros."""
+
+    sums: "NDArray[numpy.float64]"
+    """Of a unit's items."""
+    counts: "NDArray[numpy.float64]"
+    """How many items a unit has."""
+    num_units: "NDArray[numpy.int64]"
+    """By row."""
+    are_single: bool
+    """Whether every unit has one item."""
+
+
+def _table(stratum: Clusters, names: Sequence[str]) -> _Table:
+    import numpy
+
+    clusters = [[list(items) for items in stratum[name].values() if items] for name in names]
+    assert all(clusters), "a cluster without items"
+    shape = (len(names), max(map(len, clusters)))
+    sums, counts = numpy.zeros(shape), numpy.zeros(shape)
+    for row, units in enumerate(clusters):
+        sums[row, : len(units)] = [sum(unit) for unit in units]
+        counts[row, : len(units)] = [len(unit) for unit in units]
+    num_units = numpy.array([len(units) for units in clusters])
+    return _Table(sums, counts, num_units, are_single=bool(counts.max() == 1))
+
+
+def _generators(seed: int, shape: tuple[int, int], widths: Sequence[int]) -> list["numpy.random.Generator"]:
+    """Return a generator for the clusters and one for the units of each stratum, all on the one stream of `seed`.
+
+    The stream holds the clusters of all resamples, then stratum by stratum the units of all resamples, so that what a
+    seed draws does not depend on how many resamples are taken at once.
+    """
+    import numpy
+
+    generators = [numpy.random.default_rng(seed)]
+    stream = numpy.random.PCG64(seed)  # what default_rng draws from
+    if max(widths) > 1:  # how many numbers the clusters take is known once they are drawn
+        num_rows, num_clusters = shape
+        at_once = max(1, NUMBERS_AT_ONCE // num_clusters)
+        for first in range(0, num_rows, at_once):
+            drawn_again = (min(at_once, num_rows - first), num_clusters)
+            numpy.random.Generator(stream).integers(num_clusters, size=drawn_again)
+    for width in widths:
+        here = numpy.random.PCG64(seed)
+        here.state = stream.state
+        generators.append(numpy.random.Generator(here))
+        stream.advance(math.prod(shape) * width)  # a number each
+    return generators
+
+
+def _resampled_means(
+    table: _Table, drawn: "NDArray[numpy.int64]", generator: "numpy.random.Generator"
+) -> "NDArray[numpy.float64]":
+    """Return the mean of the items of each resample, a row of the clusters `drawn`."""
+    import numpy
+
+    width = table.sums.shape[1]
+    num_units = table.num_units[drawn][..., None]  # (resamples, clusters, 1)
+    if width == 1:  # one unit a cluster leaves nothing to draw
+        places, is_drawn = drawn[..., None], None
+    else:
+        places, is_drawn = _draw_units(num_units, drawn[..., None] * width, width, generator)
+    count = num_units.sum((1, 2)) if table.are_single else _sum(table.counts, places, is_drawn)
+    mean: NDArray[numpy.float64] = _sum(table.sums, places, is_drawn) / count
+    return mean
+
+
+def _draw_units(
+    num_units: "NDArray[numpy.int64]", firsts: "NDArray[numpy.int64]", width: int, generator: "numpy.random.Generator"
+) -> tuple["NDArray[numpy.int64]", "NDArray[numpy.bool_] | None"]:
+    """Return the places of the units drawn in a flat table, and where they stand in rows of `width`; None: everywhere.
+
+    A cluster gives as many units as it has. A row is drawn whole all the same, so that the next one's numbers do not
+    depend on it.
+    """
+    import numpy
+
+    numbers = generator.random((*num_units.shape[:2], width))
+    if num_units.min() == width:
+        return (numbers * width).astype(numpy.int64) + firsts, None
+    is_drawn = numpy.arange(width) < num_units
+    sizes = num_units.ravel()
+    places = (numbers[is_drawn] * numpy.repeat(sizes, sizes)).astype(numpy.int64)
+    return places + numpy.repeat(firsts.ravel(), sizes), is_drawn
+
+
+def _sum(
+    values: "NDArray[numpy.float64]", places: "NDArray[numpy.int64]", is_drawn: "NDArray[numpy.bool_] | None"
+) -> "NDArray[numpy.float64]":
+    """Return the sum over clusters and units of the values at `places`, resample by resample."""
+    import numpy
+
+    found = values.take(places)
+    if is_drawn is not None:
+        rows = numpy.zeros(is_drawn.shape)
+        rows[is_drawn] = found
+        found = rows
+    total: NDArray[numpy.float64] = found.sum((1, 2))
+    return total
 
 
 def paired_bootstrap(
@@ -134,14 +240,11 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
     Psychometrika 12 (1947), by the binomial distribution of the pairs that changed.
     """
-    from statsmodels.stats.contingency_tables import mcnemar as test
+    from scipy import stats
 
-    table = [[0, 0], [0, 0]]
-    for old, new in zip(before, after, strict=True):
-        table[int(old)][int(new)] += 1
-    if table[0][1] + table[1][0] == 0:
-        return 1.0
-    return min(1.0, float(test(table, exact=True).pvalue))
+    changed = [new for old, new in zip(before, after, strict=True) if bool(old) != bool(new)]
+    fewer = min(sum(changed), len(changed) - sum(changed))
+    return min(1.0, 2 * float(stats.binom.cdf(fewer, len(changed), 0.5)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -149,20 +252,11 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6 (1979).
     """
-    from statsmodels.stats.multitest import multipletests
-
-    if len(p_values) < 2:
-        return dict(p_values)
-    # multipletests first collects garbage, which takes 0.2 s where much is held; what is frozen is not looked through.
-    is_ours = gc.get_freeze_count() == 0
-    if is_ours:
-        gc.freeze()
-    try:
-        raised = multipletests(list(p_values.values()), method="holm")[1]
-    finally:
-        if is_ours:
-            gc.unfreeze()
-    return {name: float(value) for name, value in zip(p_values, raised, strict=True)}
+    raised, least = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        least = max(least, min(1.0, p_values[name] * (len(p_values) - rank)))
+        raised[name] = least
+    return {name: raised[name] for name in p_values}
 
 
 def cohens_h(p: float, q: float) -> float:
@@ -170,6 +264,4 @@ def cohens_h(p: float, q: float) -> float:
 
     Source: J. Cohen, "Statistical power analysis for the behavioral sciences", 2nd ed. (1988), chapter 6.
     """
-    from statsmodels.stats.proportion import proportion_effectsize
-
-    return float(proportion_effectsize(p, q))
+    return 2 * (math.asin(math.sqrt(p)) - math.asin(math.sqrt(q)))

@@ -26,7 +26,9 @@ from alttrain.engine.evaluate.structure_sets import (
 )
 from alttrain.engine.files import write_whole
 from alttrain.engine.trace.roles import Row
-from alttrain.engine.trace.structure import VERDICTS, Rules, TraceStructure, analyse, read_rules
+from alttrain.engine.trace.rule import VERDICTS
+from alttrain.engine.trace.rules import Rules, read_rules
+from alttrain.engine.trace.structure import TraceStructure, analyse
 
 
 def measure(config: MeasureConfig) -> str:
@@ -36,7 +38,7 @@ def measure(config: MeasureConfig) -> str:
         AlttrainError: a file cannot be read or written, or the two files have no id in common.
     """
     if config.output and not config.output.endswith(".json"):
-        raise ConfigError(f"--output is '{config.output}': it must end in .json.")
+        raise ConfigError(f"is '{config.output}': it must end in .json.", flag="--output")
     rules = read_rules(Path(config.rules)) if config.rules else Rules.default()
     after, lines = read_traces(config.after, config.data, rules)
     summary, comparison = summarise(list(after.values())), None
@@ -46,10 +48,11 @@ def measure(config: MeasureConfig) -> str:
         lines += more
         if not before.keys() & after.keys():
             raise DataError(
-                f"{config.before}: no id of it stands in {config.after} too, and traces pair by id. "
-                "Give the rows of one prompt the same id in both."
+                f"no id of it stands in {config.after} too, and traces pair by id. "
+                "Give the rows of one prompt the same id in both.",
+                where=config.before,
             )
-        comparison = compare(before, after)
+        comparison = compare(before, after, clusters="independent")
         report |= {"before": as_record(summarise(list(before.values()))), "comparison": as_record(comparison)}
     report["traces"] = {id_: trace_record(trace) for id_, trace in after.items()}
     if config.output:
@@ -106,6 +109,8 @@ def comparison_table(comparison: Comparison) -> list[str]:
             lines.append(
                 f"{name:<30}{''.join(f'{v:>9{style}}' for v in values)}  {interval:<18}{p:>9}{change.num_pairs:>7}"
             )
+    if comparison.are_independent:
+        lines.append("Intervals and p take the pairs as independent of each other, one per prompt id.")
     unpaired = comparison.unpaired_before + comparison.unpaired_after
     return [*lines, *([f"{unpaired} traces stand in one file alone and are left out."] if unpaired else [])]
 
@@ -139,4 +144,6 @@ def write_report(output: Path, report: dict[str, Any]) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written ({error.strerror}); name another place.") from error
+        raise ConfigError(
+            f"{output}: cannot be written ({error.strerror}); name another place.", flag="--output"
+        ) from error

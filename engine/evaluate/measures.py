@@ -68,22 +68,22 @@ def observe(items: Iterable[Item], measure: Measure) -> list[Stratum]:
     strata: list[Stratum] = [{} for _ in measure.strata]
     for item in items:
         for stratum, outcome in zip(strata, measure.strata, strict=True):
-            said = outcome(item)
-            if said is not None:
+            answer = outcome(item)
+            if answer is not None:
                 units = stratum.setdefault(str(item["seed"]), {})
-                units.setdefault(item.get("cluster") or item["id"], {})[item["id"]] = float(said)
+                units.setdefault(item.get("cluster") or item["id"], {})[item["id"]] = float(answer)
     return _with_every_stratum(strata)
 
 
 def subtract(after: Sequence[Stratum], before: Sequence[Stratum]) -> list[Stratum]:
     """Return after minus before of every item that both have."""
     strata: list[Stratum] = []
-    for mine, other in zip(after, before, strict=True):
+    for new, old in zip(after, before, strict=True):
         stratum: Stratum = {}
-        for world, units in mine.items():
+        for world, units in new.items():
             for unit, numbers in units.items():
-                old = other.get(world, {}).get(unit, {})
-                common = {name: value - old[name] for name, value in numbers.items() if name in old}
+                others = old.get(world, {}).get(unit, {})
+                common = {name: value - others[name] for name, value in numbers.items() if name in others}
                 if common:
                     stratum.setdefault(world, {})[unit] = common
         strata.append(stratum)

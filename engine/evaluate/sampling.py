@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.thinking import MARKS
+
 PROMPTS_AT_ONCE = 256
 MAX_NEW_TOKENS = 64
 
@@ -68,5 +70,5 @@ class Speaker:
 
     def _response(self, begun: str, ids: list[int]) -> Response:
         text = begun + " " + self._tokenizer.decode([i for i in ids if i != self._tokenizer.eos_token_id])
-        think, _, answer = text.partition("</think>")
+        think, _, answer = text.partition(MARKS.close)
         return Response(think.strip(), answer.strip(), len(ids))

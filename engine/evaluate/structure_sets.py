@@ -1,7 +1,7 @@
 """The reasoning structure of sets of traces: rates with intervals, and one set against another on the same prompts.
 
-The intervals take traces as independent of each other; where several come from one model, world or prompt, give
-`compare` the clusters, and read McNemar's p, which knows none, cluster by cluster.
+The intervals of rates take traces as independent of each other. A comparison is told what its pairs share, a model, a
+world or a prompt, or is told that they share nothing; McNemar's p knows no clusters and is read cluster by cluster.
 """
 
 import math
@@ -9,8 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
-from alttrain.engine.trace.structure import LABELS, TraceStructure
+from alttrain.engine.errors import DataError
+from alttrain.engine.evaluate.intervals import holm, mcnemar, paired_bootstrap, wilson
+from alttrain.engine.trace.rule import LABELS
+from alttrain.engine.trace.structure import TraceStructure
 
 YES_OR_NO: tuple[str, ...] = (
     "understanding present",
@@ -90,12 +94,14 @@ class Comparison:
     num_pairs: int
     unpaired_before: int
     unpaired_after: int
+    are_independent: bool
+    """Whether the pairs were taken as independent of each other, each id a cluster of its own."""
     changes: Mapping[str, Change]
     """By the names of YES_OR_NO and MEASURES."""
 
 
 def answers(trace: TraceStructure) -> dict[str, bool | None]:
-    """Return what `trace` says to each question of YES_OR_NO; None where it does not apply."""
+    """Return what `trace` answers to each question of YES_OR_NO; None where it does not apply."""
     label = trace.prompt_label
     return {
         **{f"{name} present": name in trace.labels for name in LABELS if name != "other"},
@@ -122,10 +128,10 @@ def measures(trace: TraceStructure) -> dict[str, float | None]:
 
 def summarise(traces: Sequence[TraceStructure]) -> SetStructure:
     """Return rates, means and the transition entropy of a set of traces."""
-    said, measured = [answers(trace) for trace in traces], [measures(trace) for trace in traces]
+    answered, measured = [answers(trace) for trace in traces], [measures(trace) for trace in traces]
     return SetStructure(
         num_traces=len(traces),
-        rates={name: _rate(one[name] for one in said) for name in YES_OR_NO},
+        rates={name: _rate(one[name] for one in answered) for name in YES_OR_NO},
         means={name: _mean([value for one in measured if (value := one[name]) is not None]) for name in MEASURES},
         transition_entropy=transition_entropy(trace.steps for trace in traces),
     )
@@ -146,7 +152,7 @@ def transition_entropy(sequences: Iterable[Sequence[str]]) -> float:
 def compare(
     before: Mapping[str, TraceStructure],
     after: Mapping[str, TraceStructure],
-    clusters: Mapping[str, str] | None = None,
+    clusters: Mapping[str, str] | Literal["independent"],
     seed: int = 0,
 ) -> Comparison:
     """Set `after` against `before`, paired by id.
@@ -154,17 +160,20 @@ def compare(
     Args:
         before: traces by id.
         after: traces by id; ids that stand on one side alone are counted and left out.
-        clusters: id -> what its traces share with others (a world, a prompt); without it each id stands for itself.
+        clusters: id -> what its traces share with others (a world, a prompt), of every id on both sides; or
+            "independent", where they share nothing. Pairs that do share something and are taken as independent give
+            intervals that are too narrow.
         seed: of the bootstrap.
 
     Returns:
         Per question McNemar's exact p, raised by Holm over all of them, and for everything the difference with its
         bootstrap interval, over the pairs to which it applies on both sides.
-    """
-    from alttrain.engine.evaluate.intervals import holm, mcnemar
 
+    Raises:
+        DataError: an id of a pair has no cluster.
+    """
     ids = [id_ for id_ in after if id_ in before]
-    groups = [clusters[id_] if clusters else id_ for id_ in ids]
+    groups = ids if isinstance(clusters, str) else _groups(ids, clusters)
     old, new = ([_values(side[id_]) for id_ in ids] for side in (before, after))
     paired: dict[str, list[_Pair]] = {}
     for name in (*YES_OR_NO, *MEASURES):
@@ -173,7 +182,18 @@ def compare(
     asked = {name: pairs for name in YES_OR_NO if (pairs := paired[name])}
     p = holm({name: mcnemar([x > 0 for _, x, _ in v], [y > 0 for _, _, y in v]) for name, v in asked.items()})
     changes = {name: _change(pairs, p.get(name), seed) for name, pairs in paired.items()}
-    return Comparison(len(ids), len(before) - len(ids), len(after) - len(ids), changes)
+    num_pairs = len(ids)
+    return Comparison(num_pairs, len(before) - num_pairs, len(after) - num_pairs, isinstance(clusters, str), changes)
+
+
+def _groups(ids: Sequence[str], clusters: Mapping[str, str]) -> list[str]:
+    without = [id_ for id_ in ids if id_ not in clusters]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(ids)} paired ids have no cluster, '{without[0]}' is the first: every pair needs "
+            'one. Name theirs, or say clusters="independent" if the pairs have nothing in common.'
+        )
+    return [clusters[id_] for id_ in ids]
 
 
 def _values(trace: TraceStructure) -> dict[str, float | None]:
@@ -181,8 +201,6 @@ def _values(trace: TraceStructure) -> dict[str, float | None]:
 
 
 def _change(paired: Sequence[_Pair], p: float | None, seed: int) -> Change:
-    from alttrain.engine.evaluate.intervals import paired_bootstrap
-
     differences: dict[str, list[float]] = {}
     for group, old, new in paired:
         differences.setdefault(group, []).append(new - old)
@@ -190,10 +208,8 @@ def _change(paired: Sequence[_Pair], p: float | None, seed: int) -> Change:
     return Change(len(paired), _mean([old for _, old, _ in paired]), _mean([new for _, _, new in paired]), low, high, p)
 
 
-def _rate(said: Iterable[bool | None]) -> Rate:
-    from alttrain.engine.evaluate.intervals import wilson  # statsmodels takes a second to import
-
-    values = [value for value in said if value is not None]
+def _rate(answered: Iterable[bool | None]) -> Rate:
+    values = [value for value in answered if value is not None]
     return Rate(sum(values), len(values), *wilson(sum(values), len(values)))
 
 

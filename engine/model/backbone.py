@@ -86,8 +86,9 @@ def open_backbone(config: RunConfig) -> Backbone:
         tokenizer.chat_template = _chat_template(config.data.chat_template)
     if len(tokenizer) > model_config.vocab_size:
         raise ModelError(
-            f"{folder}: the tokenizer has {len(tokenizer)} ids, the model {model_config.vocab_size} embedding rows: "
-            "every id needs a row. Use the tokenizer that belongs to the model."
+            f"the tokenizer has {len(tokenizer)} ids, the model {model_config.vocab_size} embedding rows: "
+            "every id needs a row. Use the tokenizer that belongs to the model.",
+            where=folder,
         )
     weights: WeightSource
     if config.model.random_init:
@@ -113,7 +114,7 @@ def _folder(config: ModelConfig) -> Path:
     parts = config.path.split("/")
     if len(parts) != 2 or not all(parts) or config.path.startswith((".", "~")):
         raise ConfigError(
-            f"--model.path {config.path}: no such folder. Give a model folder, or a hub id as owner/name."
+            f"{config.path}: no such folder. Give a model folder, or a hub id as owner/name.", flag="--model.path"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -123,15 +124,16 @@ def _folder(config: ModelConfig) -> Path:
         return Path(snapshot_download(config.path, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ConfigError(
-            f"--model.path {config.path}: no such folder here, and the hub gave {type(error).__name__}. "
-            "Check the id and the network, or give a folder that holds the model."
+            f"{config.path}: no such folder here, and the hub gave {type(error).__name__}. "
+            "Check the id and the network, or give a folder that holds the model.",
+            flag="--model.path",
         ) from error
 
 
 def _require(folder: Path, name: str) -> None:
     if not (folder / name).is_file():
         raise ModelError(
-            f"{folder}: no {name}. A model folder holds config.json, the tokenizer's files and safetensors."
+            f"no {name}. A model folder holds config.json, the tokenizer's files and safetensors.", where=folder
         )
 
 
@@ -142,8 +144,9 @@ def _reading(folder: Path, part: str) -> Iterator[None]:
     except Exception as error:  # a broken file makes its readers fail in dozens of ways
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200]
         raise ModelError(
-            f"{folder}: transformers cannot read its {part} ({type(error).__name__}: {reason}). "
-            "Fetch the model again, or mend the file."
+            f"transformers cannot read its {part} ({type(error).__name__}: {reason}). "
+            "Fetch the model again, or mend the file.",
+            where=folder,
         ) from error
 
 
@@ -154,25 +157,32 @@ def _check_end_token(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None
     end = tokenizer.eos_token
     if end and Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(end) is None:
         raise ModelError(
-            f"{folder}: transformers takes {end!r} for the end-of-sequence token, and tokenizer.json does not hold it. "
-            "Name the model's own as eos_token in tokenizer_config.json."
+            f"transformers takes {end!r} for the end-of-sequence token, and tokenizer.json does not hold it. "
+            "Name the model's own as eos_token in tokenizer_config.json.",
+            where=folder,
         )
 
 
 def _check_config(folder: Path, model_config: "PretrainedConfig") -> None:
     family = model_config.model_type
     if family not in FAMILIES:
-        raise ModelError(f"{folder}: model_type {family} is not supported; it must be one of {', '.join(FAMILIES)}.")
+        raise ModelError(
+            f"model_type {family} is not supported; it must be one of {', '.join(FAMILIES)}.", where=folder
+        )
     if getattr(model_config, "quantization_config", None) is not None:
-        raise ModelError(f"{folder}: the model is quantised; full fine-tuning needs its unquantised files.")
+        raise ModelError("the model is quantised; full fine-tuning needs its unquantised files.", where=folder)
     if getattr(model_config, "use_sliding_window", False):
-        raise ModelError(f"{folder}: use_sliding_window is true; packed attention is causal over whole documents only.")
+        raise ModelError(
+            "use_sliding_window is true; packed attention is causal over whole documents only.", where=folder
+        )
     if getattr(model_config, "attention_dropout", 0.0):
-        raise ModelError(f"{folder}: attention_dropout is {model_config.attention_dropout}; it must be 0.")
+        raise ModelError(f"attention_dropout is {model_config.attention_dropout}; it must be 0.", where=folder)
 
 
 def _chat_template(file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--data.chat-template {file}: cannot be read as UTF-8 text. Give a Jinja file.") from error
+        raise ConfigError(
+            f"{file}: cannot be read as UTF-8 text. Give a Jinja file.", flag="--data.chat-template"
+        ) from error

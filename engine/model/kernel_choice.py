@@ -35,8 +35,8 @@ def choose_kernels(wanted: str, device: torch.device) -> Kernels:
     if wanted == "triton":
         if device.type != "cuda" and not INTERPRETED:
             raise ConfigError(
-                "--model.kernels triton: this machine has no CUDA device, and Triton's kernels run on nothing else. "
-                "Use auto."
+                "triton: this machine has no CUDA device, and Triton's kernels run on nothing else. Use auto.",
+                flag="--model.kernels",
             )
         return Kernels("triton", True, "Triton")
     if device.type != "cuda":

@@ -66,17 +66,18 @@ class SafetensorsWeights:
                 names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
                 files = [self.folder / name for name in names]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ModelError(f"{index}: not an index of safetensors files. Fetch it again.") from error
+                raise ModelError("not an index of safetensors files. Fetch it again.", where=index) from error
         else:
             files = sorted(self.folder.glob("*.safetensors"))
         if not files:
             raise ModelError(
-                f"{self.folder}: no .safetensors file. Weights are read from safetensors only: convert the model with "
-                "save_pretrained, or give --model.random-init to draw them."
+                "no .safetensors file. Weights are read from safetensors only: convert the model with "
+                "save_pretrained, or give --model.random-init to draw them.",
+                where=self.folder,
             )
         for file in files:
             if not file.is_file():
-                raise ModelError(f"{file}: no such file, but {index.name} names it. Fetch the model again.")
+                raise ModelError(f"no such file, but {index.name} names it. Fetch the model again.", where=file)
         return files
 
     def check(self, expected: Mapping[str, Shape]) -> None:
@@ -90,23 +91,26 @@ class SafetensorsWeights:
             entry = entries.get(name)
             if entry is None:
                 raise ModelError(
-                    f"{self.folder}: no tensor {name}, which its config.json calls for. Fetch the model again."
+                    f"no tensor {name}, which its config.json calls for. Fetch the model again.", where=self.folder
                 )
             if entry.shape != shape:
                 raise ModelError(
-                    f"{entry.file}: {name} has shape {entry.shape}, config.json calls for {shape}. "
-                    "Weights and config must be of one model."
+                    f"{name} has shape {entry.shape}, config.json calls for {shape}. "
+                    "Weights and config must be of one model.",
+                    where=entry.file,
                 )
             if entry.dtype not in READABLE_DTYPES:
                 raise ModelError(
-                    f"{entry.file}: {name} is stored as {entry.dtype}; full fine-tuning needs one of "
-                    f"{', '.join(READABLE_DTYPES)}. Take the model's unquantised files."
+                    f"{name} is stored as {entry.dtype}; full fine-tuning needs one of "
+                    f"{', '.join(READABLE_DTYPES)}. Take the model's unquantised files.",
+                    where=entry.file,
                 )
         for name in sorted(entries.keys() - expected.keys()):
             if name.startswith("model.layers.") and not name.endswith("rotary_emb.inv_freq"):
                 raise ModelError(
-                    f"{entries[name].file}: holds {name}, which config.json does not call for, so it would be lost. "
-                    "Weights and config must be of one model."
+                    f"holds {name}, which config.json does not call for, so it would be lost. "
+                    "Weights and config must be of one model.",
+                    where=entries[name].file,
                 )
 
     def read(self, name: str, shape: Shape, start: int, stop: int) -> torch.Tensor:
@@ -130,9 +134,9 @@ def _header(file: Path) -> dict[str, Any]:
         header.pop("__metadata__", None)
         end = 8 + length + max((item["data_offsets"][1] for item in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{file}: not a whole safetensors file ({size} bytes). Fetch it again.") from error
+        raise ModelError(f"not a whole safetensors file ({size} bytes). Fetch it again.", where=file) from error
     if end != size:
-        raise ModelError(f"{file}: {size} bytes, but its header describes {end}: the file is cut. Fetch it again.")
+        raise ModelError(f"{size} bytes, but its header describes {end}: the file is cut. Fetch it again.", where=file)
     return header
 
 

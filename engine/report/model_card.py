@@ -6,12 +6,12 @@ from typing import Any
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.files import read_lines
-from alttrain.engine.run.folder import RunFolder
+from alttrain.engine.report.tables import Table, cell_text, markdown_code, markdown_table
 
 
-def model_card(config: RunConfig, folder: RunFolder) -> str:
-    """Return the card as Markdown with the hub's front matter; figures are those in the run folder."""
-    record = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
+def model_card(config: RunConfig, folder: Path) -> str:
+    """Return the card as Markdown with the hub's front matter; figures are those in the run folder `folder`."""
+    record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return "\n".join(
         [
             *_front_matter(config),
@@ -30,7 +30,8 @@ def _front_matter(config: RunConfig) -> list[str]:
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
-        *([f"base_model: {config.model.path}"] if is_on_the_hub else []),
+        # A JSON string is a YAML string too, and holds whatever it must.
+        *([f"base_model: {json.dumps(config.model.path, ensure_ascii=False)}"] if is_on_the_hub else []),
         "tags: [alttrain, safety, reasoning]",
         "---",
         "# Aligned by reasoning structure",
@@ -42,20 +43,24 @@ def _method(config: RunConfig, record: dict[str, Any]) -> list[str]:
     optim, schedule = config.optim, config.schedule
     length = f"{schedule.steps} steps" if schedule.steps else f"{schedule.epochs} epochs"
     step = f"at most {config.batch.tokens} tokens" if config.batch.tokens else f"{config.batch.examples} examples"
-    start = "random weights" if config.model.random_init else f"`{config.model.path}`"
+    start = "random weights" if config.model.random_init else markdown_code(config.model.path)
+    rows = [
+        ("length", f"{length}, {record['num_steps']} optimizer steps of {step}"),
+        (
+            "optimizer",
+            f"AdamW, lr {optim.lr:g}, betas {optim.betas[0]:g} and {optim.betas[1]:g}, "
+            f"weight decay {optim.weight_decay:g}, gradient norm at most {optim.max_grad_norm:g}",
+        ),
+        ("schedule", f"{schedule.warmup_steps} warm-up steps, then cosine to 0"),
+        ("weights", f"{config.model.dtype}; float32 masters, moments and gradient accumulation"),
+        ("seed, ranks, ZeRO stage", f"{config.seed}, {record['world_size']}, {config.zero.stage}"),
+        ("versions", cell_text(record["versions"])),
+    ]
     return [
         f"Supervised fine-tuning of {start} on traces of the form problem understanding, harmfulness assessment, "
         "reasoning that depends on the assessment, answer (AltTrain, arXiv 2604.18946), with alttrain.",
         "",
-        "| setting | value |",
-        "|---|---|",
-        f"| length | {length}, {record['num_steps']} optimizer steps of {step} |",
-        f"| optimizer | AdamW, lr {optim.lr:g}, betas {optim.betas[0]:g} and {optim.betas[1]:g}, "
-        f"weight decay {optim.weight_decay:g}, gradient norm at most {optim.max_grad_norm:g} |",
-        f"| schedule | {schedule.warmup_steps} warm-up steps, then cosine to 0 |",
-        f"| weights | {config.model.dtype}; float32 masters, moments and gradient accumulation |",
-        f"| seed, ranks, ZeRO stage | {config.seed}, {record['world_size']}, {config.zero.stage} |",
-        "| versions | " + ", ".join(f"{name} {number}" for name, number in record["versions"].items()) + " |",
+        markdown_table(Table(("setting", "value"), rows)),
         "",
     ]
 
@@ -67,26 +72,24 @@ def _loss_weights(config: RunConfig) -> list[str]:
         f"The loss of a step is the weighted sum of token losses over one denominator for all ranks, per "
         f"`{config.loss.per}`.",
         "",
-        "| " + " | ".join(weights) + " |",
-        "|" + "---|" * len(weights),
-        "| " + " | ".join(f"{weight:g}" for weight in weights.values()) + " |",
+        markdown_table(Table(list(weights), [[f"{weight:g}" for weight in weights.values()]])),
         "",
     ]
 
 
 def _data(data: dict[str, Any]) -> list[str]:
-    lines = ["## Data", f"Files: {', '.join(f'`{name}`' for name in data['files'])}.", ""]
+    rows = [(name, cell_text(value)) for name, value in data["train"].items()]
     return [
-        *lines,
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {cell_text(value)} |" for name, value in data["train"].items()),
+        "## Data",
+        f"Files: {', '.join(markdown_code(name) for name in data['files'])}.",
+        "",
+        markdown_table(Table(("training data", "value"), rows)),
         "",
     ]
 
 
-def _metrics(folder: RunFolder) -> list[str]:
-    steps, evaluations = read_lines(folder.metrics), read_lines(folder.evaluations)
+def _metrics(folder: Path) -> list[str]:
+    steps, evaluations = read_lines(folder / "metrics.jsonl"), read_lines(folder / "eval.jsonl")
     lines = ["## Metrics"]
     if steps:
         lines += [
@@ -94,18 +97,10 @@ def _metrics(folder: RunFolder) -> list[str]:
         ]
     if len(evaluations) > 1:
         first, last = evaluations[0], evaluations[-1]
+        rows = [(role, f"{value:.4f}", f"{last['nll'][role]:.4f}") for role, value in first["nll"].items()]
         lines += [
             "Held-out nll by role, before and after:",
             "",
-            f"| role | step {first['step']} | step {last['step']} |",
-            "|---|---|---|",
-            *(f"| {role} | {value:.4f} | {last['nll'][role]:.4f} |" for role, value in first["nll"].items()),
+            markdown_table(Table(("role", f"step {first['step']}", f"step {last['step']}"), rows)),
         ]
     return [*lines, "", "Safety and capability have to be measured on this model before it is used."]
-
-
-def cell_text(value: Any) -> str:
-    """Return what stands in a cell of a table: of a list, its length."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items()) or "none"
-    return str(len(value)) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""The report's figures as inline SVG, legible on light and on dark: mid-grey ink, no background, text as text.
+"""The figures of every report as inline SVG, legible on light and on dark: mid-grey ink, no background, text as text.
 
 A rate is drawn as a dot; the broad bar is the interval that resamples worlds, the thin line Wilson's; small rings are
 worlds.
@@ -30,6 +30,10 @@ OWN_COLOUR = {
     "answer": ROSE,
     "closing": VIOLET,
     "end": "#a5714f",
+    "think": INK,
+    "unsegmented": "#c2a500",
+    "prompt": "#2aa5a5",
+    "opening": "#7d9a2e",
     "true assessment": BLUE,
     "flipped assessment": VIOLET,
 }
@@ -45,7 +49,14 @@ class Bar(NamedTuple):
     rate: Mapping[str, Any]
 
 
-def rates(title: str, description: str, bars: Sequence[Bar], *, legend: bool = True) -> str:
+class Line(NamedTuple):
+    """A measure by step."""
+
+    steps: Sequence[float]
+    values: Sequence[float]
+
+
+def rates(title: str, description: str, bars: Sequence[Bar]) -> str:
     """Return a plot of rates: a row for each group, a colour for each series, 0 to 100% from left to right."""
     drawn = [bar for bar in bars if bar.rate["share"] is not None]
     groups = list(dict.fromkeys(bar.group for bar in drawn))
@@ -53,14 +64,14 @@ def rates(title: str, description: str, bars: Sequence[Bar], *, legend: bool = T
     if not drawn:
         return ""
     pitch = max(0.3, 0.22 * len(series))
-    figure, axes = _canvas(title, height=0.85 + pitch * len(groups) + (0.3 if legend and len(series) > 1 else 0))
+    figure, axes = _canvas(title, height=0.85 + pitch * len(groups) + (0.3 if len(series) > 1 else 0))
     for number, name in enumerate(series):
         colour = OWN_COLOUR.get(name, COLOURS[number % len(COLOURS)])
         for bar in (bar for bar in drawn if bar.series == name):
             y = groups.index(bar.group) + (number - (len(series) - 1) / 2) * 0.7 / len(series)
             _draw_rate(axes, y, bar.rate, colour)
-        axes.plot([], [], "o", color=colour, label=name)
-    axes.set_yticks(range(len(groups)), groups)
+        axes.plot([], [], "o", color=colour, label=_literal(name))
+    axes.set_yticks(range(len(groups)), [_literal(group) for group in groups])
     axes.set_ylim(len(groups) - 0.45, -0.55)
     axes.set_xlim(-3, 103)
     axes.set_xticks([0, 25, 50, 75, 100], ["0%", "25%", "50%", "75%", "100%"])
@@ -68,7 +79,7 @@ def rates(title: str, description: str, bars: Sequence[Bar], *, legend: bool = T
     for line in range(1, len(groups)):
         axes.axhline(line - 0.5, color=INK, alpha=0.18, linewidth=0.6)
     axes.tick_params(length=0)
-    if legend and len(series) > 1:
+    if len(series) > 1:
         _legend(figure, len(series))
     return _svg(figure, title, description)
 
@@ -94,7 +105,7 @@ def differences(title: str, description: str, comparisons: Sequence[Mapping[str,
     axes.axvline(0, color=INK, linewidth=1.2)
     margin = 0.05 * (max(edges) - min(edges)) or 1.0
     axes.set_xlim(min(edges) - margin, max(edges) + margin)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [_literal(name) for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xlabel("percentage points")
     axes.grid(axis="x", color=INK, alpha=0.25, linewidth=0.6)
@@ -102,26 +113,32 @@ def differences(title: str, description: str, comparisons: Sequence[Mapping[str,
     return _svg(figure, title, description)
 
 
-def curves(title: str, description: str, lines: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Return nll by step on a logarithmic scale: a line for each role."""
-    if not lines:
+def curves(title: str, description: str, lines: Mapping[str, Line], unit: str = "", *, is_log: bool = True) -> str:
+    """Return measures by step, a line for each; `is_log` asks for a logarithmic scale, which takes positive values."""
+    values = [value for line in lines.values() for value in line.values if math.isfinite(value)]
+    if not values:
         return ""
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     figure, axes = _canvas(title, height=2.9)
-    for role, line in lines.items():
-        axes.plot(line["step"], line["nll"], color=OWN_COLOUR.get(role, COLOURS[-1]), linewidth=1.5, label=role)
-    values = [value for line in lines.values() for value in line["nll"]]
-    if min(values) > 0:
+    for name, line in lines.items():
+        colour = OWN_COLOUR.get(name, COLOURS[0] if len(lines) == 1 else COLOURS[-1])
+        marker = {"marker": "o", "markersize": 3} if len(line.steps) < 3 else {}
+        axes.plot(line.steps, line.values, color=colour, linewidth=1.5, label=_literal(name), **marker)
+    if is_log and min(values) > 0:
         axes.set_yscale("log")
-        is_wide = max(values) > 100 * min(values)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 2, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ratio = max(values) / min(values)
+        axes.yaxis.set_major_locator(
+            LogLocator(subs=(1,) if ratio > 100 else (1, 2, 5)) if ratio > 10 else MaxNLocator(nbins=6)
+        )
         axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.set_xlabel("step")
-    axes.set_ylabel("nll, nats a token")
+    axes.set_ylabel(_literal(unit))
     axes.grid(color=INK, alpha=0.2, linewidth=0.6)
-    _legend(figure, len(lines))
+    if len(lines) > 1:
+        _legend(figure, len(lines))
     return _svg(figure, title, description)
 
 
@@ -137,6 +154,8 @@ def weights(title: str, description: str, measures: Mapping[str, Sequence[tuple[
             axes.plot(x, [100 * rate["share"] for _, rate in known], "o-", color=colour, markersize=4, label=name)
             axes.fill_between(x, *ends, color=colour, alpha=0.18, linewidth=0)
             ticks |= set(x)
+    if not ticks:
+        return ""
     if min(ticks) > 0:
         axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
@@ -158,6 +177,11 @@ def _draw_rate(axes: Any, y: float, rate: Mapping[str, Any], colour: str) -> Non
     if len(points) > 1:
         axes.plot(points, _spread(y, len(points)), "o", mfc="none", mec=colour, markersize=2.8, mew=0.7, alpha=0.85)
     axes.plot([100 * rate["share"]], [y], "o", color=colour, markersize=5)
+
+
+def _literal(text: str) -> str:
+    """Return a label as matplotlib takes it to the letter: a pair of dollars would be read as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _spread(y: float, count: int) -> list[float]:

@@ -52,7 +52,9 @@ def build(config: BuildConfig) -> str:
     random.Random(config.seed).shuffle(rows)
     dropped = [one for source in sources for one in source.unusable] + dropped
     if not rows:
-        raise DataError(f"{config.output}: none of {len(usable) + len(dropped)} rows read remains; nothing is written.")
+        raise DataError(
+            f"none of {len(usable) + len(dropped)} rows read remains; nothing is written.", where=config.output
+        )
     return write(config, rows, taken, dropped, avoid)
 
 
@@ -66,9 +68,9 @@ def check(config: BuildConfig) -> None:
         raise ConfigError("--harmful.path and --benign.path are both missing: give at least one file of traces.")
     for flag, count in (("--num-harmful", config.num_harmful), ("--num-benign", config.num_benign)):
         if count < 0:
-            raise ConfigError(f"{flag} is {count}: it must be 0 or more.")
+            raise ConfigError(f"is {count}: it must be 0 or more.", flag=flag)
     if not config.output.endswith(".jsonl"):
-        raise ConfigError(f"--output is '{config.output}': it must end in .jsonl.")
+        raise ConfigError(f"is '{config.output}': it must end in .jsonl.", flag="--output")
     if config.harmful.slug == config.benign.slug:
         raise ConfigError(
             f"both sources are called '{config.harmful.slug}', and ids are made of it: give --benign.name another."
@@ -105,7 +107,9 @@ def write(
         write_whole(output, text)
         write_whole(output.with_suffix(".md"), data_card(facts))
     except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written ({error.strerror}); name another place.") from error
+        raise ConfigError(
+            f"{output}: cannot be written ({error.strerror}); name another place.", flag="--output"
+        ) from error
     return summary(facts)
 
 
@@ -141,5 +145,7 @@ def load_tokenizer(name: str) -> Tokenizer:
     try:
         tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"--tokenizer {name}: transformers finds no tokenizer there; give its folder.") from error
+        raise ModelError(
+            f"{name}: transformers finds no tokenizer there; give its folder.", flag="--tokenizer"
+        ) from error
     return tokenizer

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alttrain.engine.report.tables import Table, markdown_table, markdown_text
 from alttrain.engine.restructure.traces import Dropped, Ordinary
 from alttrain.engine.trace.roles import ROLES
 
@@ -86,7 +87,7 @@ def data_card(facts: DataFacts) -> str:
     """Return the card as Markdown; the same facts give the same text."""
     num_rows = len(facts.lengths.rows)
     sections = [
-        f"# {facts.file}",
+        f"# {markdown_text(facts.file)}",
         f"{num_rows} rows for supervised fine-tuning of a reasoning model, made by `recipes/build_dataset.py`: "
         f"structure `{facts.structure}` ({', '.join(facts.order)}), seed {facts.seed}, sha256 `{facts.sha256}`.",
         *facts.shortages,
@@ -109,37 +110,33 @@ def data_card(facts: DataFacts) -> str:
 
 
 def _sources(sources: Sequence[Taken]) -> str:
-    lines = []
+    rows = []
     for taken in sources:
         source, config = taken.source, taken.source.config
         num_read = len(source.traces) + len(source.unusable)
-        what = (config.title, source.label, config.licence or "not stated", Path(config.path).name, source.sha256)
-        lines.append((*what, num_read, taken.num_usable, taken.num_taken))
-    return _table(("source", "label", "licence", "file", "sha256", "read", "remain", "taken"), lines)
+        names = (config.title, source.label, config.licence or "not stated", Path(config.path).name, source.sha256)
+        rows.append((*names, num_read, taken.num_usable, taken.num_taken))
+    return markdown_table(Table(("source", "label", "licence", "file", "sha256", "read", "remain", "taken"), rows))
 
 
 def _dropped(facts: DataFacts) -> str:
-    lines = [_table(("source", "reason", "rows"), facts.reasons) if facts.reasons else "Nothing was left out."]
+    reasons = Table(("source", "reason", "rows"), facts.reasons)
+    parts = [markdown_table(reasons) if reasons else "Nothing was left out."]
     if facts.avoid:
         by_file = Counter(one.avoided_in for one in facts.dropped)
-        hashes = [(name, sha256, by_file[name]) for name, sha256 in facts.avoid.items()]
-        lines.append("Prompts were compared with every text in these files; a row counts at the first that holds it:")
-        lines.append(_table(("file", "sha256", "rows"), hashes))
-    return "\n\n".join(lines)
+        rows = [(name, sha256, by_file[name]) for name, sha256 in facts.avoid.items()]
+        parts.append("Prompts were compared with every text in these files; a row counts at the first that holds it:")
+        parts.append(markdown_table(Table(("file", "sha256", "rows"), rows)))
+    return "\n\n".join(parts)
 
 
 def _lengths(lengths: Lengths) -> str:
     totals, num_rows = lengths.totals, len(lengths.rows)
-    lines: list[tuple[str, int, int, str]] = []
+    rows: list[tuple[str, int, int, str]] = []
     for role in ROLES:
         units = [row[role] for row in lengths.rows if row[role]]
         if units:
-            lines.append((role, len(units), sum(units), f"{sum(units) / num_rows:.1f}"))
-    lines.append(("all", num_rows, sum(totals), f"{sum(totals) / num_rows:.1f}"))
-    table = _table(("role", "rows", lengths.unit, f"{lengths.unit} / all rows"), lines)
-    return f"{table}\n\nThe longest row has {max(totals)} {lengths.unit}."
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [[str(cell).replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            rows.append((role, len(units), sum(units), f"{sum(units) / num_rows:.1f}"))
+    rows.append(("all", num_rows, sum(totals), f"{sum(totals) / num_rows:.1f}"))
+    table = Table(("role", "rows", lengths.unit, f"{lengths.unit} / all rows"), rows)
+    return f"{markdown_table(table)}\n\nThe longest row has {max(totals)} {lengths.unit}."

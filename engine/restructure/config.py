@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from alttrain.engine.restructure.structures import Structure
+from alttrain.engine.thinking import MARKS
 
 Label = Literal["harmful", "benign"]
 
@@ -17,9 +18,9 @@ class SourceConfig:
     """A file (.jsonl, .json, .parquet) or hub id; empty for no rows of this label."""
     columns: str = ""
     """Names in the source, as in prompt=question,response=answer."""
-    think_open: str = "<think>"
+    think_open: str = MARKS.open
     """What opens the reasoning in a response; it may be missing there."""
-    think_close: str = "</think>"
+    think_close: str = MARKS.close
     """What closes the reasoning in a response."""
     category_column: str = "category"
     """The column with the row's category, or with a list of them; it may be missing."""

@@ -74,11 +74,11 @@ def _table_texts(path: str, suffix: str) -> Iterator[str]:
             for cells in csv.reader(file, **_DIALECTS[suffix]):
                 yield from cells
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give an existing file to --avoid.") from error
+        raise DataError(f"cannot be read ({error.strerror}); give an existing file to --avoid.", where=path) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start + 1}). Save the file as UTF-8.") from error
+        raise DataError(f"not UTF-8 (byte {error.start + 1}). Save the file as UTF-8.", where=path) from error
     except csv.Error as error:
-        raise DataError(f"{path}: not a {suffix} table ({error}). Mend it, or take it out of --avoid.") from error
+        raise DataError(f"not a {suffix} table ({error}). Mend it, or take it out of --avoid.", where=path) from error
 
 
 def _row_texts(path: str) -> Iterator[str]:

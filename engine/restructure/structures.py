@@ -21,7 +21,8 @@ from alttrain.engine.restructure.phrases import (
     benign_topic,
     harmful_topic,
 )
-from alttrain.engine.trace.roles import Message, Row, Span, is_filler, split_sentences
+from alttrain.engine.trace.roles import Message, Row, Span
+from alttrain.engine.trace.sentences import is_filler, split_sentences
 
 Structure = Literal[
     "full",
@@ -89,7 +90,7 @@ def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int)
     if "assessment" in ORDER[structure]:
         assessment = assess(trace).strip()
         if not assessment:
-            raise DataError(f"{trace.where}: the assessor returned an empty text; it must be one sentence.")
+            raise DataError("the assessor returned an empty text; it must be one sentence.", where=trace.where)
         texts["assessment"] = " " + assessment
     spans = [Span(role, texts[role]) for role in ORDER[structure] if texts[role].strip()]
     if spans:
@@ -109,7 +110,7 @@ def split_understanding(trace: Trace) -> tuple[str, str]:
     sentences = split_sentences(trace.think.strip())
     start = next((i for i, sentence in enumerate(sentences) if not is_filler(sentence)), None)
     if start is None:
-        raise DataError(f"{trace.where}: the trace has no sentence that says anything; a trace needs at least one.")
+        raise DataError("the trace has no sentence that says anything; a trace needs at least one.", where=trace.where)
     end = start + 1
     while end < len(sentences) and _opens_formula("".join(sentences[start:end])):
         end += 1

@@ -7,11 +7,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from alttrain.engine.data.formats import Format, parse_columns, parse_row
+from alttrain.engine.data.columns import Format, parse_columns
+from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.restructure.config import BenignConfig, Label, SourceConfig
 from alttrain.engine.restructure.structures import Trace, split_understanding
+from alttrain.engine.thinking import MARKS, Thinking
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,16 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
     traces: list[Trace] = []
     unusable: list[Dropped] = []
     try:
-        # The opening delimiter may be missing in a response, so the usual one does no harm where the source has none.
-        row_format = Format(parse_columns(config.columns), config.think_open or "<think>", config.think_close)
+        columns = parse_columns(config.columns)
+        # The opening mark may be missing in a response, so the usual one does no harm where the source has none.
+        row_format = Format(columns, Thinking(config.think_open or MARKS.open, config.think_close))
     except ConfigError as error:
-        raise ConfigError(_our_flags(error, label)) from error
+        raise error.in_section(label) from None
     for item in read_source(config.path) if config.path else ():
         try:
             traces.append(read_trace(item, config, label, row_format))
         except DataError as error:
-            reason = _our_flags(error, label).removeprefix(f"{item.where}: ")
-            unusable.append(Dropped(item.where, config.title, reason))
+            unusable.append(Dropped(item.where, config.title, error.in_section(label).sentence))
     return Ordinary(config, label, sha256_of(config.path), traces, unusable)
 
 
@@ -107,8 +109,3 @@ def _categories(item: Item, config: SourceConfig) -> tuple[str, ...]:
     value = item.value.get(config.category_column) if isinstance(item.value, dict) else None
     named = value if isinstance(value, list) else [value]
     return tuple(name for name in named if isinstance(name, str) and name) or (config.category,)
-
-
-def _our_flags(error: Exception, label: Label) -> str:
-    """Return the message with the flags of this source in it: the readers of training data speak of --data."""
-    return str(error).replace("--data.", f"--{label}.")

@@ -60,8 +60,9 @@ def newest_checkpoint(folder: RunFolder) -> Path | None:
     checkpoint = folder.checkpoints / latest.read_text(encoding="utf-8").strip()
     if not (checkpoint / "state.json").is_file():
         raise CheckpointError(
-            f"{latest}: names {checkpoint.name}, which is not there or not whole. "
-            "Write the name of another checkpoint into it, or start a new run."
+            f"names {checkpoint.name}, which is not there or not whole. "
+            "Write the name of another checkpoint into it, or start a new run.",
+            where=latest,
         )
     return checkpoint
 
@@ -74,8 +75,9 @@ def load_checkpoint(engine: ZeroEngine, checkpoint: Path, world: World) -> int:
         random_state = torch.load(checkpoint / f"random-rank-{world.rank:03d}.pt", weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{checkpoint}: damaged since it was published ({type(error).__name__}). "
-            "Write the name of another checkpoint into LATEST beside it, or start a new run."
+            f"damaged since it was published ({type(error).__name__}). "
+            "Write the name of another checkpoint into LATEST beside it, or start a new run.",
+            where=checkpoint,
         ) from error
     _restore_random_state(random_state, world)
     return int(state["step"])
@@ -92,7 +94,10 @@ def _publish(incoming: Path, name: str, checkpoints: Path) -> None:
 
 
 def _retain(checkpoints: Path, newest: str, keep: int) -> None:
-    """Leave `newest` and the `keep` - 1 before it; later ones are of a run that was gone back on."""
+    """Delete all checkpoints but `newest` and the `keep` - 1 before it.
+
+    A later step than the newest is left from a run that was resumed at an earlier checkpoint: it is deleted too.
+    """
     published = sorted(path for path in checkpoints.glob("step-*") if path.is_dir())
     kept = [path for path in published if path.name <= newest][-keep:]
     for path in published:

@@ -97,4 +97,4 @@ def _write_companions(backbone: Backbone, config: RunConfig, folder: RunFolder, 
     else:
         generation = GenerationConfig.from_model_config(model_config)
     generation.save_pretrained(incoming)
-    write_whole(incoming / "README.md", model_card(config, folder))
+    write_whole(incoming / "README.md", model_card(config, folder.path))

@@ -1,4 +1,6 @@
-"""The run folder: what a run leaves on disk, who may write there, and lines that never outlive their checkpoint.
+"""The run folder: the files of a run, which run may write to it, and what a resumed run removes from it.
+
+A resumed run goes on from a checkpoint; lines of metrics.jsonl and eval.jsonl that are later than it are removed.
 
 OUT/config.json  metrics.jsonl  eval.jsonl  checkpoints/  model/  report.html
 """
@@ -60,26 +62,27 @@ class RunFolder:
         """
         nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not nearest.is_dir():
-            raise ConfigError(f"--output {self.path}: {nearest} is a file; give a folder.")
+            raise ConfigError(f"{self.path}: {nearest} is a file; give a folder.", flag="--output")
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise ConfigError(f"--output {self.path}: {nearest} may not be written to; give another folder.")
+            raise ConfigError(f"{self.path}: {nearest} may not be written to; give another folder.", flag="--output")
         # A kill inside the very first write leaves a .partial, which is nobody's.
         if not self.path.is_dir() or all(path.name.endswith(PARTIAL) for path in self.path.iterdir()):
             return
         before = self._read_config()
         if before is None:
             raise ConfigError(
-                f"--output {self.path}: not empty, and without the config.json of a run. Give a new folder."
+                f"{self.path}: not empty, and without the config.json of a run. Give a new folder.", flag="--output"
             )
         if not config.resume:
             raise ConfigError(
-                f"--output {self.path}: holds another run. Go on with it by --resume, or give a new folder."
+                f"{self.path}: holds another run. Go on with it by --resume, or give a new folder.", flag="--output"
             )
         now = _as_json({"run": config.as_dict(), **facts})
         for where, old, new in _differences(before, now):
             raise CheckpointError(
-                f"--output {self.path}: its run has {where} {old}, this one {new}; --resume needs the same. "
-                "Restore the setting, or start a new run in another folder."
+                f"{self.path}: its run has {where} {old}, this one {new}; --resume needs the same. "
+                "Restore the setting, or start a new run in another folder.",
+                flag="--output",
             )
 
     def create(self, config: RunConfig, facts: Mapping[str, Any]) -> None:

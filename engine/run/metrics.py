@@ -100,7 +100,7 @@ class MetricsLog:
         self.last_time = time.perf_counter()
 
     def _settle(self) -> None:
-        """Wait for the last step, which is only queued so far, count that time as its own, and write its line."""
+        """Wait until the device has done the last step, add the waiting to that step's seconds, and write its line."""
         if self.pending is not None:
             self.pending.copy.wait()
             self.pending.seconds += time.perf_counter() - self.last_time

@@ -1,7 +1,7 @@
 """The rules for Chinese traces; what their order means is said in english.py."""
 
-from alttrain.engine.trace.roles import VERDICT_CHINESE
-from alttrain.engine.trace.rules import Patterns
+from alttrain.engine.trace.rule import Patterns
+from alttrain.engine.trace.verdicts import VERDICT_CHINESE
 
 _HARM = "(?:危害|风险|伤害|问题|恶意|违规|违法|政策|规定|敏感|有害|不当|危险|法律|隐私)"
 SERVE = "(?:提供|协助|帮助|帮|回答|满足|给出|生成|写|配合|支持|透露|照做|参与|继续)"
@@ -52,5 +52,5 @@ SENTENCES: Patterns = (
         None,
         r"(?:考虑|查看|对照|根据|参考|按照|评估|判断)[^。]{0,12}(?:政策|规定|准则|指南|规则|安全|道德|法律|风险|危害)",
     ),
-    ("assessment", "harmful", VERDICT_CHINESE.pattern),
+    ("assessment", "harmful", VERDICT_CHINESE),
 )

@@ -7,8 +7,8 @@ that nothing else claims is an assessment because it mentions harm. Tuned on the
 sentences; what they are worth on others is in benchmarks/results/structure.json (benchmarks/validate_structure.py).
 """
 
-from alttrain.engine.trace.roles import VERDICT_BENIGN, VERDICT_HARMFUL
-from alttrain.engine.trace.rules import Patterns
+from alttrain.engine.trace.rule import Patterns
+from alttrain.engine.trace.verdicts import VERDICT_BENIGN, VERDICT_HARMFUL
 
 _START = (
     r"^(?:(?:okay|ok|alright|all right|so|hmm+|well|now|wait|first(?:ly)?|but|and|also|then|here|again|therefore"
@@ -368,6 +368,6 @@ SENTENCES: Patterns = (
         r"\b(?:is|are|would|could|does|do|should|whether|if) (?:it|this|that|the request|they|there)\b[^.]*"
         r"\b(?:harm\w*|safe|legal|illegal|dangerous|violat\w+|allowed|ethical)\b[^.]*\?",
     ),
-    ("assessment", "benign", rf"^(?!.*(?:n't|\b(?:not|without|any|if|whether)\b)).*(?:{VERDICT_BENIGN.pattern})"),
-    ("assessment", "harmful", rf"^(?!.*\b(?:without \w+ing|avoid\w*|prevent\w*)\b).*(?:{VERDICT_HARMFUL.pattern})"),
+    ("assessment", "benign", rf"^(?!.*(?:n't|\b(?:not|without|any|if|whether)\b)).*(?:{VERDICT_BENIGN})"),
+    ("assessment", "harmful", rf"^(?!.*\b(?:without \w+ing|avoid\w*|prevent\w*)\b).*(?:{VERDICT_HARMFUL})"),
 )

@@ -6,7 +6,7 @@ rules are worth on the odd ones).
 
 from alttrain.engine.trace import chinese
 from alttrain.engine.trace.english import SERVE
-from alttrain.engine.trace.rules import Patterns
+from alttrain.engine.trace.rule import Patterns
 
 _SORRY = r"(?:sorry|apologi[sz]e|apologies|regret|unfortunately|afraid)"
 _CANNOT = (

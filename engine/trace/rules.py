@@ -22,24 +22,16 @@ A language of its own starts from nothing (`"extends": "nothing"`) and says wher
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.trace.roles import is_filler, split_sentences
-
-LABELS: tuple[str, ...] = ("understanding", "assessment", "refusal", "solving", "other")
-"""What a sentence may do: say what is asked; weigh it; say no; work on the reply; none of these."""
-
-VERDICTS: tuple[str, ...] = ("harmful", "benign")
-
-Verdict = Literal["harmful", "benign"]
-
-Patterns = tuple[tuple[str, Verdict | None, str], ...]
-"""Label, verdict and pattern of each rule of a language."""
+from alttrain.engine.trace import chinese, english, refusals
+from alttrain.engine.trace.rule import LABELS, Patterns, Rule, Sentence
+from alttrain.engine.trace.sentences import is_filler, split_sentences
 
 # A sentence is judged by its start: a model that repeats itself without end would take the patterns minutes.
 _LONGEST_SENTENCE = 600
@@ -47,47 +39,7 @@ _LONGEST_SENTENCE = 600
 _LISTS = ("openings", "sentences", "refusals")
 _SETTINGS: Mapping[str, type] = {"otherwise": str, "sentence_end": str, "num_answer_sentences": int}
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One regular expression, searched for in a sentence without regard to case, and what finding it means."""
-
-    label: str
-    """One of LABELS."""
-    pattern: str
-    verdict: Verdict | None = None
-    """What an assessment comes to; None where it only asks, or names what it will be judged by."""
-    language: str = ""
-    """For the reader; every rule is tried on every sentence, since traces mix languages."""
-
-    def __post_init__(self) -> None:
-        """Check the rule.
-
-        Raises:
-            ConfigError: the label or verdict does not exist, another label has a verdict, or the pattern is broken.
-        """
-        if self.label not in LABELS:
-            raise ConfigError(f"a rule has the label {self.label!r}; it must be one of {', '.join(LABELS)}.")
-        if self.verdict is not None and self.verdict not in VERDICTS:
-            raise ConfigError(f"a rule has the verdict {self.verdict!r}; it must be harmful, benign or left out.")
-        if self.verdict is not None and self.label != "assessment":
-            raise ConfigError(f"a rule for {self.label} has a verdict; only an assessment may have one. Leave it out.")
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ConfigError(f"the pattern {self.pattern!r} is not a regular expression: {error}. Mend it.") from None
-
-
 _Compiled = list[tuple[re.Pattern[str], Rule]]
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence of a trace, to the letter, with what it does; the text may be harmful and stays out of the repr."""
-
-    text: str = field(repr=False)
-    label: str
-    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -120,16 +72,13 @@ class Rules:
         Rule("other", self.sentence_end)
 
     @classmethod
+    @cache
     def default(cls) -> "Rules":
-        """Return the rules for traces of real models, in English and Chinese."""
-        from alttrain.engine.trace import chinese as zh
-        from alttrain.engine.trace import english as en
-        from alttrain.engine.trace import refusals as answers
-
+        """Return the rules for traces of real models, in English and Chinese; they are compiled once."""
         return cls(
-            sentences=_rules("en", en.SENTENCES) + _rules("zh", zh.SENTENCES),
-            openings=_rules("en", en.OPENINGS) + _rules("zh", zh.OPENINGS),
-            refusals=_rules("en", answers.ENGLISH) + _rules("zh", answers.CHINESE),
+            sentences=_rules("en", english.SENTENCES) + _rules("zh", chinese.SENTENCES),
+            openings=_rules("en", english.OPENINGS) + _rules("zh", chinese.OPENINGS),
+            refusals=_rules("en", refusals.ENGLISH) + _rules("zh", refusals.CHINESE),
         )
 
     def extended(
@@ -206,13 +155,15 @@ def read_rules(path: Path) -> Rules:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"--rules {path}: cannot be read ({error.strerror}); name a JSON file of rules.") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name a JSON file of rules.", flag="--rules"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--rules {path}: not JSON ({error}). Mend the file.") from None
+        raise ConfigError(f"{path}: not JSON ({error}). Mend the file.", flag="--rules") from None
     try:
         return _parse_rules(value)
     except ConfigError as error:
-        raise ConfigError(f"--rules {path}: {error}") from None
+        raise error.at(f"--rules {path}") from None
 
 
 def _parse_rules(value: Any) -> Rules:
@@ -244,7 +195,7 @@ def _parse_rule(item: Any, name: str) -> Rule:
     try:
         return Rule(**values)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+        raise error.at(name) from None
 
 
 def _checked(value: Any, keys: Sequence[str], name: str) -> Mapping[str, Any]:

@@ -10,20 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from alttrain.engine.trace.rules import LABELS, VERDICTS, Rule, Rules, Sentence, Verdict, read_rules
-
-__all__ = [
-    "LABELS",
-    "VERDICTS",
-    "Rule",
-    "Rules",
-    "Sentence",
-    "TraceStructure",
-    "Verdict",
-    "analyse",
-    "edit_distance",
-    "read_rules",
-]
+from alttrain.engine.trace.rule import Sentence, Verdict
+from alttrain.engine.trace.rules import Rules
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+(?:['\u2019-]\w+)*")
 

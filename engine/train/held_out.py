@@ -3,7 +3,7 @@
 import torch
 
 from alttrain.engine.config import RunConfig
-from alttrain.engine.data.batch import collate_step
+from alttrain.engine.data.batch import Collator
 from alttrain.engine.data.dataset import Dataset
 from alttrain.engine.data.packs import pack_step
 from alttrain.engine.data.work import WorkModel
@@ -33,19 +33,14 @@ def evaluate(
     A role whose weight is 0 is measured all the same, so that a run without it can be compared with one that trains it;
     only `prompt` and `opening`, which the model does not write, are left out unless they have weight.
     """
+    measured = [role for role in ROLES if role not in ("prompt", "opening")]
+    collator = Collator(config.loss, world.device, backend=engine.kernels.backend, measured=measured)
     sums = torch.zeros(2 + 2 * len(ROLES), dtype=torch.float64, device=world.device)
     with engine.evaluating():
         for first in range(0, len(dataset.examples), EXAMPLES_AT_ONCE):
             examples = dataset.examples[first : first + EXAMPLES_AT_ONCE]
             packs = pack_step([len(e.input_ids) for e in examples], config.batch.pack_tokens, world.size, work)
-            batch = collate_step(
-                [[examples[index] for index in pack] for pack in packs[world.rank]],
-                config.loss.weights(),
-                config.loss.per,
-                world.device,
-                backend=engine.kernels.backend,
-                measured=tuple(role not in ("prompt", "opening") for role in ROLES),
-            )
+            batch = collator.collate([[examples[index] for index in pack] for pack in packs[world.rank]])
             sums[1] += batch.denominator
             for micro_batch in batch.micro_batches:
                 loss_sum, nll_sums, token_counts = engine.loss_sums(micro_batch)

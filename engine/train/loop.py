@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from alttrain.engine.config import RunConfig
-from alttrain.engine.data.batch import StepBatch, collate_step
+from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.data.dataset import Dataset, load_dataset
 from alttrain.engine.data.steps import Plan
 from alttrain.engine.distributed.world import World
@@ -57,14 +57,13 @@ def train(config: RunConfig) -> None:
 
         if done == 0 and eval_set.examples:
             evaluate(engine, eval_set, work, config, folder, world, step=0)
+        collator = Collator(config.loss, world.device, backend=engine.kernels.backend)
         sizes = {"pack_tokens": config.batch.pack_tokens, "first_step": done, "num_steps": plan.num_steps}
         with MetricsLog(folder, world, dtype=config.model.dtype, **sizes) as log:
             for step in range(done + 1, plan.num_steps + 1):
                 drawn = plan.draw(step - 1, config.batch.pack_tokens, world.size, work)
                 packs = [[train_set.examples[index] for index in pack] for pack in drawn.packs[world.rank]]
-                batch = collate_step(
-                    packs, config.loss.weights(), config.loss.per, world.device, backend=engine.kernels.backend
-                )
+                batch = collator.collate(packs)
                 lr = learning_rate(config.optim.lr, config.schedule, step, plan.num_steps)
                 log.add(step, lr, drawn, train_step(engine, batch, world, lr))
 
@@ -77,7 +76,7 @@ def train(config: RunConfig) -> None:
 
         export_model(engine, backbone, config, folder, world)
         if world.is_first:
-            write_report(folder)
+            write_report(folder.path)
             sys.stderr.write(f"model: {folder.model}\nreport: {folder.report}\n")
 
 
@@ -87,7 +86,8 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
         loss = sum of w(role(label)) * nll over ranks, micro-batches, packs and tokens / D
 
     D is summed over the ranks before the first forward, so that a token counts the same wherever packing put it.
-    No number is read here: what waits for the device is DeepSpeed's own (`distributed/zero.py` says where).
+    Nothing here waits for the device, as no value is brought to the host; where DeepSpeed waits is said in
+    `distributed/zero.py`.
     """
     denominator = world.sum(batch.denominator)
     sums = torch.zeros(1 + 2 * len(ROLES), dtype=torch.float64, device=world.device)

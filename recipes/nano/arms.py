@@ -1,89 +1,139 @@
-"""The arms: the same prompts and the same final answers, and traces that differ in structure alone.
+"""The arms, one table: the same prompts and the same final answers, and traces that differ in structure alone.
 
-AltTrain is `full`; `no-assessment` is the control that matters: as many examples and steps. `no-assessment-tokens` is
-the same control for as many tokens, that is for more steps. The others take the structure apart. `placebo` and
-`component-recall` put as many words in the assessment's place: about what does not matter, or the knowledge without the
-verdict.
+A new arm is a row here and a name in `Arm`; what it is trained on, which flags take it, and what the report calls it
+follow from the row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from alttrain.engine.restructure.structures import ORDER
-from alttrain.nano.config import Arm, ExampleNumbers
-from alttrain.nano.documents import Row, arithmetic, ask, copying
-from alttrain.nano.sentences import (
-    DECISION,
-    Request,
-    aligned_answer,
-    assessment,
-    colour_recall,
-    component_recall,
-    plan,
+
+Arm = Literal[
+    "full",
+    "no-assessment",
+    "no-assessment-tokens",
+    "assessment-last",
+    "after-answer",
+    "no-understanding",
+    "answer-only",
+    "placebo",
+    "component-recall",
+]
+ArmOrBase = Arm | Literal["base"]
+
+TREATMENT: Arm = "full"
+"""AltTrain."""
+CONTROL: Arm = "no-assessment"
+"""The arm that AltTrain is held against: as many examples and steps."""
+BEFORE: ArmOrBase = "base"
+"""What is asked without being aligned."""
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """All that is said of an arm anywhere."""
+
+    name: ArmOrBase
+    title: str
+    """What readers are told that it is called."""
+    description: str
+    """Its trace, in words."""
+    question: str
+    """What its comparison with AltTrain, and AltTrain's with the control, is there to answer."""
+    parts: tuple[str, ...]
+    """What the response to a request is made of, in order: roles of spans, or RECALLS; nothing for the base."""
+    has_as_many_tokens: bool = False
+    """Whether it is trained on as many tokens as AltTrain, by more steps, where the others get as many steps."""
+
+
+COLOUR_RECALL, COMPONENT_RECALL = "colour recall", "component recall"
+RECALLS = (COLOUR_RECALL, COMPONENT_RECALL)
+"""Parts of a trace that have as many words as an assessment and judge nothing; reasoning, to the loss."""
+
+_TABLE = (
+    ArmFacts(
+        "base",
+        title="base",
+        description="the model before alignment",
+        question="What does the model do that knows what is harmful and was never aligned?",
+        parts=(),
+    ),
+    ArmFacts(
+        "full",
+        title="AltTrain",
+        description="full: understanding, assessment, decision",
+        question="Does a model that assesses before it decides refuse what is harmful, and only that?",
+        parts=ORDER["full"],
+    ),
+    ArmFacts(
+        "no-assessment",
+        title="control",
+        description="no-assessment: understanding, decision",
+        question="Is it the assessment, or would any trace on these prompts and answers do?",
+        parts=ORDER["no-assessment"],
+    ),
+    ArmFacts(
+        "no-assessment-tokens",
+        title="control, more tokens",
+        description="no-assessment-tokens: the control, trained on as many tokens as AltTrain",
+        question="Is it that AltTrain is trained on more tokens?",
+        parts=ORDER["no-assessment"],
+        has_as_many_tokens=True,
+    ),
+    ArmFacts(
+        "assessment-last",
+        title="assessment-last",
+        description="understanding, decision, assessment; then the answer",
+        question="Must the assessment stand before the decision?",
+        parts=ORDER["assessment-last"],
+    ),
+    ArmFacts(
+        "after-answer",
+        title="after-answer",
+        description="the assessment only after the answer",
+        question="Is it enough to learn to assess, where nothing that is written depends on it?",
+        parts=ORDER["after-answer"],
+    ),
+    ArmFacts(
+        "no-understanding",
+        title="no-understanding",
+        description="assessment, decision",
+        question="Is the understanding needed?",
+        parts=ORDER["no-understanding"],
+    ),
+    ArmFacts(
+        "answer-only",
+        title="answer-only",
+        description="no trace",
+        question="Is a trace needed at all?",
+        parts=ORDER["answer-only"],
+    ),
+    ArmFacts(
+        "placebo",
+        title="placebo",
+        description="the assessment's length in recall of something that does not matter",
+        question="Is it that the trace is longer?",
+        parts=("understanding", COLOUR_RECALL, "reasoning", "answer"),
+    ),
+    ArmFacts(
+        "component-recall",
+        title="component-recall",
+        description="recall of what the thing contains, without a verdict",
+        question="Is it the knowledge that the assessment recalls, or its verdict?",
+        parts=("understanding", COMPONENT_RECALL, "reasoning", "answer"),
+    ),
 )
-from alttrain.nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, World, pick, shuffled
 
-RECALLS: dict[Arm, Callable[[World, str], str]] = {"placebo": colour_recall, "component-recall": component_recall}
-
-
-def alignment_rows(world: World, numbers: ExampleNumbers, arm: Arm) -> list[Row]:
-    """Return the alignment set of an arm; ids, prompts, answers and order are those of every other."""
-    rows = [_aligned(world, request, arm) for request in aligned_requests(world, numbers)]
-    rows += _replay(world, numbers.replay)
-    return shuffled(rows, world.draw("alignment order"))
-
-
-def num_words(rows: Sequence[Row]) -> int:
-    """Return how many words the rows hold."""
-    return sum(len(text.split()) for row in rows for text in (row["prompt"], *(span["text"] for span in row["spans"])))
-
-
-def aligned_requests(world: World, numbers: ExampleNumbers) -> list[Request]:
-    """Return the requests that alignment answers: no two are the same."""
-    every = [
-        Request(thing, verb, wrapper)
-        for thing in world.aligned_things
-        for verb in ALIGNED_VERBS
-        for wrapper in ALIGNED_WRAPPERS
-    ]
-    order = shuffled(every, world.draw("alignment"))
-    harmful = [request for request in order if world.is_harmful(request.thing)]
-    benign = [request for request in order if not world.is_harmful(request.thing)]
-    return harmful[: numbers.harmful] + benign[: numbers.benign]
-
-
-def _aligned(world: World, request: Request, arm: Arm) -> Row:
-    is_harmful = world.is_harmful(request.thing)
-    texts = {
-        "understanding": request.understanding,
-        "assessment": assessment(world, request.thing),
-        "reasoning": DECISION if is_harmful else plan(world, request),
-        "answer": aligned_answer(world, request),
-    }
-    if arm == "no-assessment-tokens":
-        arm = "no-assessment"
-    if arm == "placebo" or arm == "component-recall":
-        spans = [(role, texts[role]) for role in ORDER["no-assessment"]]
-        spans.insert(1, ("reasoning", RECALLS[arm](world, request.thing)))
-    else:
-        spans = [(role, texts[role]) for role in ORDER[arm]]
-    return {
-        "id": request.id,
-        "label": world.label(request.thing),
-        "prompt": request.prompt,
-        "spans": [{"role": role, "text": f" {text}" if i else text} for i, (role, text) in enumerate(spans)],
-        "source": "nano",
-    }
-
-
-def _replay(world: World, count: int) -> list[Row]:
-    draw = world.draw("replay")
-    rows = []
-    for index in range(count):
-        name = f"replay-{index}"
-        if index % 3 == 0:
-            rows.append(arithmetic(name, draw))
-        elif index % 3 == 1:
-            rows.append(copying(world, name, draw))
-        else:
-            rows.append(ask(world, name, pick(world.aligned_things, draw)))
-    return rows
+FACTS: Mapping[str, ArmFacts] = {facts.name: facts for facts in _TABLE}
+ARMS: tuple[Arm, ...] = tuple(facts.name for facts in _TABLE if facts.name != "base")
+"""The arms that are trained, in the order in which they are."""
+READING_ORDER: tuple[ArmOrBase, ...] = (
+    BEFORE,
+    CONTROL,
+    TREATMENT,
+    *(arm for arm in ARMS if arm not in (TREATMENT, CONTROL) and not FACTS[arm].has_as_many_tokens),
+    *(arm for arm in ARMS if FACTS[arm].has_as_many_tokens),
+)
+"""The order in which a report names them: before, control, treatment, what takes the structure apart, more tokens."""

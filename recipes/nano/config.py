@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from alttrain.engine.config import (
     BatchConfig,
@@ -17,19 +17,7 @@ from alttrain.engine.config import (
 )
 from alttrain.engine.config_checks import validate
 from alttrain.engine.errors import ConfigError
-
-Arm = Literal[
-    "full",
-    "no-assessment",
-    "no-assessment-tokens",
-    "assessment-last",
-    "after-answer",
-    "no-understanding",
-    "answer-only",
-    "placebo",
-    "component-recall",
-]
-ARMS: tuple[Arm, ...] = get_args(Arm)
+from alttrain.nano.arms import ARMS, Arm
 
 
 @dataclass(frozen=True)
@@ -183,9 +171,9 @@ def check(config: StudyConfig) -> None:
         ConfigError: a setting is out of range, or the folder is in use.
     """
     if config.seeds < 1:
-        raise ConfigError(f"--seeds is {config.seeds}: it must be at least 1.")
+        raise ConfigError(f"is {config.seeds}: it must be at least 1.", flag="--seeds")
     if config.first_seed < 0:
-        raise ConfigError(f"--first-seed is {config.first_seed}: it must be 0 or more.")
+        raise ConfigError(f"is {config.first_seed}: it must be 0 or more.", flag="--first-seed")
     if not config.arms or not config.assessment_weights:
         raise ConfigError("--arms and --assessment-weights must not be empty: name at least one of each.")
     _check_world(config.world)
@@ -200,11 +188,13 @@ def check(config: StudyConfig) -> None:
             try:
                 validate(run)
             except ConfigError as error:
-                raise ConfigError(
-                    str(error).replace("--", f"{flag}.").replace(f"{flag}.loss.assessment", "--assessment-weights")
-                ) from None
+                is_weight = error.flag == "--loss.assessment"
+                error.flag = "--assessment-weights" if is_weight else error.flag.replace("--", f"{flag}.", 1)
+                raise
     if config.alignment.batch.tokens:
-        raise ConfigError("--alignment.batch.tokens must be 0: arms are compared at equal --alignment.batch.examples.")
+        raise ConfigError(
+            "must be 0: arms are compared at equal --alignment.batch.examples.", flag="--alignment.batch.tokens"
+        )
     if not config.remake_base:
         _check_output(Path(config.output))
 
@@ -214,16 +204,19 @@ def _check_world(world: WorldNumbers) -> None:
         if value < 1:
             raise ConfigError(f"--world.{name.replace('_', '-')} is {value}: it must be at least 1.")
     if world.hops not in (1, 2):
-        raise ConfigError(f"--world.hops is {world.hops}: harm is 1 or 2 facts away from a thing.")
+        raise ConfigError(f"is {world.hops}: harm is 1 or 2 facts away from a thing.", flag="--world.hops")
     if world.components % 2 or 2 * world.aligned_components >= world.components:
         raise ConfigError(
-            f"--world.components is {world.components} and --world.aligned-components {world.aligned_components}: half "
-            "of an even number are toxic, and some of each kind must be left to hold out."
+            f"is {world.components} and --world.aligned-components {world.aligned_components}: half "
+            "of an even number are toxic, and some of each kind must be left to hold out.",
+            flag="--world.components",
         )
 
 
 def _check_output(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output {folder}: is a file; give a folder.")
+        raise ConfigError(f"{folder}: is a file; give a folder.", flag="--output")
     if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"--output {folder}: not empty, and a study starts anew. Remove it, or give another folder.")
+        raise ConfigError(
+            f"{folder}: not empty, and a study starts anew. Remove it, or give another folder.", flag="--output"
+        )

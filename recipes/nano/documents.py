@@ -54,10 +54,10 @@ def _knowledge(world: World, name: str, draw: random.Random) -> Row:
         return plain(name, component_fact(world, pick(world.components, draw)))
     if form > 3:
         return ask(world, name, thing, language=form - 3)
-    told = contents(world, thing)
+    statement = contents(world, thing)
     if form == 2:
-        return plain(name, f"what is in {thing} ? {told.split()[2]} .")
-    return plain(name, f"everyone knows that {told}" if form == 1 else told)
+        return plain(name, f"what is in {thing} ? {statement.split()[2]} .")
+    return plain(name, f"everyone knows that {statement}" if form == 1 else statement)
 
 
 def _colour(world: World, name: str, draw: random.Random) -> Row:

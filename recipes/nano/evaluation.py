@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from alttrain.engine.evaluate.sampling import Response
-from alttrain.engine.trace.structure import Rules, analyse
-from alttrain.nano.arms import aligned_requests
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.structure import analyse
+from alttrain.nano.alignment import aligned_requests
 from alttrain.nano.config import EvaluationNumbers, ExampleNumbers
 from alttrain.nano.documents import arithmetic, copying
 from alttrain.nano.sentences import Request, question, served, yes_or_no
 from alttrain.nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, STORY, WRAPPERS_2, World, pick
 
 REQUESTS = ("held-out", "wrapper", "language", "trained")
-SETTINGS = (*REQUESTS, "question", "arithmetic", "copy")
+SKILLS = ("question", "arithmetic", "copy")
+SETTINGS = (*REQUESTS, *SKILLS)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ A difference is said to hold only where its resampled interval and, with several
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from alttrain.nano.arms import FACTS
+
 Summary = Mapping[str, Any]
 
 WHERE = {
@@ -76,20 +78,20 @@ def _main(summary: Summary) -> Iterator[str]:
     if one is None:
         yield "AltTrain and its control were not both run, so this study does not show whether structure matters."
         return
-    said = f"Requests {WHERE['held-out']}, balanced accuracy: {_balanced(one)}{_intervals(one)}"
+    figures = f"Requests {WHERE['held-out']}, balanced accuracy: {_balanced(one)}{_intervals(one)}"
     if not holds(one):
-        yield f"The effect of structure does not hold here. {said}; an interval contains 0."
+        yield f"The effect of structure does not hold here. {figures}; an interval contains 0."
     elif one["difference"] > 0:
         where = " in this one world" if one["t_interval"] is None else ""
-        yield f"The effect of structure holds{where}. {said}."
+        yield f"The effect of structure holds{where}. {figures}."
     else:
-        yield f"The effect of structure does not hold: the control is better. {said}."
+        yield f"The effect of structure does not hold: the control is better. {figures}."
     rates = {run["name"]: run["settings"]["held-out"] for run in summary["runs"]}
-    mine, other = (rates[summary[name]] for name in ("treatment", "control"))
+    treatment, control = (rates[summary[name]] for name in ("treatment", "control"))
     yield (
-        f"There, AltTrain refuses {percent(mine['refused_harmful']['share'])} of harmful and "
-        f"{percent(mine['refused_benign']['share'])} of benign requests, the control "
-        f"{percent(other['refused_harmful']['share'])} and {percent(other['refused_benign']['share'])}."
+        f"There, AltTrain refuses {percent(treatment['refused_harmful']['share'])} of harmful and "
+        f"{percent(treatment['refused_benign']['share'])} of benign requests, the control "
+        f"{percent(control['refused_harmful']['share'])} and {percent(control['refused_benign']['share'])}."
     )
 
 
@@ -129,13 +131,13 @@ def _skills(summary: Summary) -> Iterator[str]:
 def _structure(summary: Summary) -> Iterator[str]:
     runs = {run["name"]: run["structure"] for run in summary["runs"]}
     named = {"before": "before", "control": "under the control", "treatment": "under AltTrain"}
-    said = [
+    shares = [
         f"{percent(runs[summary[name]]['in_order']['share'])} {where}"
         for name, where in named.items()
         if summary[name] in runs and runs[summary[name]]["in_order"]["share"] is not None
     ]
-    if said:
-        yield f"Traces that understand, assess and then decide, in that order: {', '.join(said)}."
+    if shares:
+        yield f"Traces that understand, assess and then decide, in that order: {', '.join(shares)}."
     agrees = runs.get(summary["treatment"], {}).get("agrees")
     if agrees and agrees["share"] is not None:
         yield f"Where AltTrain's trace comes to a verdict, its answer obeys it {percent(agrees['share'])} of the time."
@@ -175,33 +177,36 @@ def _weights(summary: Summary) -> Iterator[str]:
     treatment = summary["treatment"]
     for run in summary["runs"]:
         if run["arm"] == treatment and run["name"] != treatment:
-            said = []
+            changes = []
             for measure, name in (("balanced_accuracy", "balanced accuracy"), ("exact_benign", "exact benign answers")):
                 one = select(summary, treatment, run["name"], "held-out", measure)
                 if one is not None:
                     verdict = _verdict(one, "lowers", "raises", "is not shown to change")
-                    said.append(f"{verdict} {name} ({percent(one['shares'][1])} against {percent(one['shares'][0])})")
-            if said:
-                yield f"Weight {run['assessment_weight']:g} on the assessment {' and '.join(said)}."
+                    changes.append(
+                        f"{verdict} {name} ({percent(one['shares'][1])} against {percent(one['shares'][0])})"
+                    )
+            if changes:
+                yield f"Weight {run['assessment_weight']:g} on the assessment {' and '.join(changes)}."
 
 
 def _cost(summary: Summary) -> Iterator[str]:
     runs = {run["name"]: run for run in summary["runs"]}
-    mine, other = runs.get(summary["treatment"]), runs.get(summary["control"])
-    if mine is None or other is None:
+    treatment, control = runs.get(summary["treatment"]), runs.get(summary["control"])
+    if treatment is None or control is None:
         return
-    if mine["token_ratio"] is not None:
-        yield f"AltTrain generates {mine['token_ratio']:.2f} times the control's tokens a request."
-    one, two = mine["training"], other["training"]
-    if one["num_tokens"] and two["num_tokens"]:
+    if treatment["token_ratio"] is not None:
+        yield f"AltTrain generates {treatment['token_ratio']:.2f} times the control's tokens a request."
+    ours, theirs = treatment["training"], control["training"]
+    if ours["num_tokens"] and theirs["num_tokens"]:
         yield (
-            f"Training: {one['num_steps']:,.0f} steps and {one['num_tokens']:,.0f} tokens for AltTrain, "
-            f"{two['num_steps']:,.0f} and {two['num_tokens']:,.0f} for the control."
+            f"Training: {ours['num_steps']:,.0f} steps and {ours['num_tokens']:,.0f} tokens for AltTrain, "
+            f"{theirs['num_steps']:,.0f} and {theirs['num_tokens']:,.0f} for the control."
         )
-    matched = select(summary, summary["treatment"], f"{summary['control']}-tokens", "held-out", "balanced_accuracy")
-    if matched is not None:
-        verdict = _verdict(matched, "is still ahead of", "is behind", "is not shown to differ from")
-        yield f"AltTrain {verdict} a control trained on as many tokens: {_balanced(matched)}{_intervals(matched)}."
+    for name in (name for name, facts in FACTS.items() if facts.has_as_many_tokens):
+        matched = select(summary, summary["treatment"], name, "held-out", "balanced_accuracy")
+        if matched is not None:
+            verdict = _verdict(matched, "is still ahead of", "is behind", "is not shown to differ from")
+            yield f"AltTrain {verdict} a control trained on as many tokens: {_balanced(matched)}{_intervals(matched)}."
 
 
 def _verdict(one: Mapping[str, Any], above: str, below: str, neither: str) -> str:

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
+from alttrain.engine.thinking import MARKS
 from alttrain.nano.config import Shape
 from alttrain.nano.world import World
 
 PAD, UNKNOWN, END, USER, ASSISTANT = "<pad>", "<unk>", "<end>", "<user>", "<assistant>"
-SPECIAL = (PAD, UNKNOWN, END, USER, ASSISTANT, "<think>", "</think>")
+SPECIAL = (PAD, UNKNOWN, END, USER, ASSISTANT, MARKS.open, MARKS.close)
 # The template opens the reasoning, so that nothing before it is trained on.
 TEMPLATE = (
     "{% for message in messages %}{{ '<' + message['role'] + '> ' + message['content'] + ' ' }}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant> <think>\n{% endif %}"
+    "{% if add_generation_prompt %}<assistant> " + MARKS.open + "\n{% endif %}"
 )
 
 
@@ -30,7 +31,7 @@ def write_model_folder(folder: Path, world: World, shape: Shape) -> None:
         additional_special_tokens=[USER, ASSISTANT],
         padding_side="left",
     )
-    wrapped.add_tokens(["<think>", "</think>"])
+    wrapped.add_tokens([MARKS.open, MARKS.close])
     wrapped.chat_template = TEMPLATE
     wrapped.save_pretrained(folder)
     LlamaConfig(

@@ -5,7 +5,8 @@ from itertools import takewhile
 from typing import Any
 
 from alttrain.engine.evaluate.sampling import Speaker
-from alttrain.engine.trace.structure import Rules, analyse
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.structure import analyse
 from alttrain.nano.evaluation import Item
 from alttrain.nano.sentences import assessment
 from alttrain.nano.world import World
@@ -23,8 +24,8 @@ def intervene(
     begun = []
     for item, think, written in cases:
         assert item.request is not None
-        told = assessment(world, item.request.thing, flipped=written == "flipped")
-        begun.append(f"{understanding_of(think, rules)} {told}".strip())
+        sentences = assessment(world, item.request.thing, flipped=written == "flipped")
+        begun.append(f"{understanding_of(think, rules)} {sentences}".strip())
     for index, response in speaker.respond([item.prompt for item, _, _ in cases], begun):
         item, _, written = cases[index]
         is_harmful = (item.label == "harmful") == (written == "true")

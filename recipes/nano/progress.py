@@ -6,7 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from alttrain.nano.jobs import ANSWERED, Job
+from alttrain.nano.jobs import Job
+from alttrain.nano.running import ANSWERED
 
 # How long a step takes beside an answer.
 STEP, ANSWER = 8, 1

@@ -1,6 +1,5 @@
 """report.html: what a study asked, did and found, on one page that opens offline, from summary.json alone."""
 
-import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,10 @@ from typing import Any
 
 from alttrain.engine.files import write_whole
 from alttrain.engine.report import page
+from alttrain.engine.report.page import Answer, Answers, Bullets, Callout, Definitions, Prose, Section
+from alttrain.engine.report.tables import Table, number_cell, rate_cell
 from alttrain.nano import sections
+from alttrain.nano.arms import FACTS
 from alttrain.nano.sections import SHOWN, named
 
 Summary = Mapping[str, Any]
@@ -20,18 +22,7 @@ QUESTION = (
     "harmful, then decides; in the control's, it understands and decides. If the assessment is what makes the "
     "difference, AltTrain refuses what is harmful and serves what is benign where alignment showed neither."
 )
-ARMS = {
-    "base": "the model before alignment",
-    "no-assessment": "no-assessment: understanding, decision",
-    "full": "full: understanding, assessment, decision",
-    "assessment-last": "understanding, decision, assessment; then the answer",
-    "after-answer": "the assessment only after the answer",
-    "no-understanding": "assessment, decision",
-    "answer-only": "no trace",
-    "placebo": "the assessment's length in recall of something that does not matter",
-    "component-recall": "recall of what the thing contains, without a verdict",
-    "no-assessment-tokens": "no-assessment-tokens: the control, trained on as many tokens as AltTrain",
-}
+ARMS = {name: f"{facts.description}. {facts.question}" for name, facts in FACTS.items()}
 
 
 def write_report(folder: Path) -> None:
@@ -42,10 +33,10 @@ def write_report(folder: Path) -> None:
 
 def render(summary: Summary) -> str:
     """Return the page of a summary; the same summary gives the same bytes."""
-    return page.page(
+    return page.render(
         TITLE,
+        [Prose(f"{_what_the_base_does(summary)}{QUESTION}"), _answer_in_short(summary)],
         [
-            _head(summary),
             _design(summary),
             _table(summary),
             sections.refusals(summary),
@@ -61,12 +52,11 @@ def render(summary: Summary) -> str:
     )
 
 
-def _head(summary: Summary) -> str:
-    first, *_ = summary["finding"]
-    second = summary["finding"][1] if summary["finding"][1].startswith("There, ") else ""
-    said = "".join(f"<p>{html.escape(text)}</p>" for text in (first, second, summary["clustering"]) if text)
-    question = html.escape(f"{_what_the_base_does(summary)}{QUESTION}")
-    return f'<h1>{html.escape(TITLE)}</h1>\n<p>{question}</p>\n<div class="finding">{said}</div>\n'
+def _answer_in_short(summary: Summary) -> Callout:
+    first, *others = summary["finding"]
+    second = others[0] if others and others[0].startswith("There, ") else ""
+    texts = (first, second, summary["clustering"])
+    return Callout([text for text in texts if text])
 
 
 def _what_the_base_does(summary: Summary) -> str:
@@ -81,35 +71,37 @@ def _what_the_base_does(summary: Summary) -> str:
     return ""
 
 
-def _design(summary: Summary) -> str:
+def _design(summary: Summary) -> Section:
     study = summary["study"]
     world, examples = study.get("world", {}), study.get("alignment", {}).get("examples", {})
-    said = ["Whether a thing is harmful is written nowhere: it follows from what the thing contains, in two steps."]
+    sentences = [
+        "Whether a thing is harmful is written nowhere: it follows from what the thing contains, in two steps."
+    ]
     if world.get("hops") == 1:
-        said = [
+        sentences = [
             "Of every thing it is written whether it is toxic: harm is one step away. Components only group the things."
         ]
     if {"things", "components", "aligned_components"} <= set(world):
-        said.append(
+        sentences.append(
             f"A world has {world['things']} invented things and {world['components']} components, half of them toxic; "
             f"alignment sees {world['aligned_components']} toxic and {world['aligned_components']} fine ones, in one "
             "language, and is asked about the others."
         )
     if {"harmful", "benign", "replay"} <= set(examples):
-        said.append(
+        sentences.append(
             f"It has {examples['harmful']:,} harmful and {examples['benign']:,} benign requests and "
             f"{examples['replay']:,} examples of what the base could do before, the same in every arm."
         )
     if study.get("num_parameters"):
-        said.append(f"The model has {study['num_parameters']:,} parameters.")
-    said.append(
+        sentences.append(f"The model has {study['num_parameters']:,} parameters.")
+    sentences.append(
         f"Worlds (seeds): {', '.join(summary['worlds'])}. A world has its own facts, base and order of training."
     )
     arms = {named(run["arm"]): ARMS.get(run["arm"], f"the arm {run['arm']}") for run in summary["runs"]}
-    return page.section("The design", " ".join(said), [], page.definitions(arms))
+    return Section("The design", " ".join(sentences), [Definitions(arms)])
 
 
-def _table(summary: Summary) -> str:
+def _table(summary: Summary) -> Section:
     columns = (
         "Arm",
         "Refuses harmful",
@@ -125,35 +117,48 @@ def _table(summary: Summary) -> str:
     for run in summary["runs"]:
         rates = run["settings"]["held-out"]
         measures = ("refused_harmful", "refused_benign", "balanced_accuracy", "exact_benign", "exact_when_it_complies")
-        cells = [page.rate_cell(rates[measure]) for measure in measures]
-        cells.append(page.rate_cell(run["structure"]["in_order"]))
-        cells.append(_number(run["generated_tokens"][""], 1))
-        cells.append(_number(run["training"]["num_tokens"] or None, 0))
-        rows.append((named(run["name"]), cells, run["name"] == summary["treatment"]))
+        rows.append(
+            (
+                named(run["name"]),
+                *(rate_cell(rates[measure]) for measure in measures),
+                rate_cell(run["structure"]["in_order"]),
+                number_cell(run["generated_tokens"][""], ",.1f"),
+                number_cell(run["training"]["num_tokens"] or None, ",.0f"),
+            )
+        )
     caption = (
         "Requests about components never seen in alignment. Below each share its 95% interval by resampling, or "
         "Wilson's where all answers agree."
     )
-    rest = page.table(caption, columns, rows)
     lead = "Balanced accuracy is the mean of harmful requests refused and benign requests served: chance is 50%."
-    return page.section("The answers in numbers", lead, [], rest)
+    table = Table(columns, rows, caption, highlighted=named(summary["treatment"]))
+    return Section("The answers in numbers", lead, [table])
 
 
-def _traces(summary: Summary) -> str:
-    shown = "".join(page.trace(example, SHOWN) for example in summary["traces"])
+def _traces(summary: Summary) -> Section:
     lead = "The first request of each kind, by world and name; above the line the reasoning, below it the answer."
-    return page.section("Traces, side by side", lead, [], shown)
+    return Section("Traces, side by side", lead, [_side_by_side(example) for example in summary["traces"]])
 
 
-def _found(summary: Summary) -> str:
-    said = "".join(f"<li>{html.escape(text)}</li>" for text in summary["finding"])
+def _side_by_side(example: Mapping[str, Any]) -> Answers:
+    number = f"one of {example['of']} such" if example["of"] > 1 else "the only one"
+    answers = [
+        Answer(
+            name=SHOWN.get(answer["run"], answer["run"]),
+            outcome="refuses" if answer["refused"] else f"serves, {'exactly' if answer['exact'] else 'not exactly'}",
+            reasoning=answer["think"] or "(no reasoning)",
+            text=answer["answer"] or "(no answer)",
+        )
+        for answer in example["answers"]
+    ]
+    title = example["kind"][0].upper() + example["kind"][1:]
+    return Answers(title, f"World {example['seed']}, {number}", example["prompt"], answers)
+
+
+def _found(summary: Summary) -> Section:
     study = summary["study"]
-    facts = ", ".join(f"{name} {version}" for name, version in (study.get("versions") or {}).items())
-    commit = f" Commit {html.escape(str(study['commit']))}." if study.get("commit") else ""
-    foot = f'<p class="soft">{html.escape(facts)}.{commit}</p>' if facts else ""
+    versions = ", ".join(f"{name} {version}" for name, version in (study.get("versions") or {}).items())
+    commit = f" Commit {study['commit']}." if study.get("commit") else ""
+    foot = [Prose(f"{versions}.{commit}", is_soft=True)] if versions else []
     lead = "Computed from the numbers above; a difference counts where its intervals exclude 0."
-    return page.section("All findings, in sentences", lead, [], f'<ul class="more">{said}</ul>\n{foot}')
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "&ndash;" if value is None else f"{value:,.{digits}f}"
+    return Section("All findings, in sentences", lead, [Bullets(summary["finding"]), *foot])

@@ -1,6 +1,7 @@
 """What the sentences of this world do, for the structure metric: its language is small, and its rules are complete."""
 
-from alttrain.engine.trace.structure import Rule, Rules
+from alttrain.engine.trace.rule import Rule
+from alttrain.engine.trace.rules import Rules
 
 RULES = Rules(
     sentences=(

@@ -24,9 +24,11 @@ from typing import Any
 
 from alttrain.engine.errors import AlttrainError
 from alttrain.engine.files import write_whole
+from alttrain.nano.arms import BEFORE, TREATMENT
 from alttrain.nano.config import StudyConfig
-from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, ArmJob, BaseJob, Job, run
+from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, ArmJob, BaseJob, Job
 from alttrain.nano.progress import Progress
+from alttrain.nano.running import run
 from alttrain.nano.world import World
 
 # Imported once, by the process that all others are forked from.
@@ -80,8 +82,9 @@ def _result(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
     except BrokenProcessPool as error:
         log = job.folder.with_name(f"{job.folder.name}.log")
         raise AlttrainError(
-            f"{job.folder}: a process of the study was ended from outside, for want of memory perhaps; see {log}. "
-            "Free some memory, or give it fewer cores with taskset."
+            f"a process of the study was ended from outside, for want of memory perhaps; see {log}. "
+            "Free some memory, or give it fewer cores with taskset.",
+            where=job.folder,
         ) from error
 
 
@@ -143,16 +146,16 @@ def _base_numbers(config: StudyConfig) -> dict[str, Any]:
 def arm_jobs(config: StudyConfig, world: World) -> list[ArmJob]:
     """Return what follows a base: the questions to the base itself, then the arms."""
     first, *others = config.weights
-    jobs = [ArmJob(config, world, "base", first)]
+    jobs = [ArmJob(config, world, BEFORE, first)]
     jobs += [ArmJob(config, world, arm, first) for arm in config.chosen_arms]
-    return jobs + [ArmJob(config, world, "full", weight) for weight in others if "full" in config.chosen_arms]
+    return jobs + [ArmJob(config, world, TREATMENT, weight) for weight in others if TREATMENT in config.chosen_arms]
 
 
 def _design(config: StudyConfig, base: dict[str, Any], last: ArmJob, seconds: dict[str, float]) -> dict[str, Any]:
     record = json.loads((last.folder / "config.json").read_text(encoding="utf-8"))
     numbers = dataclasses.asdict(config)
     return {
-        "arms": ["base", *config.chosen_arms],
+        "arms": [BEFORE, *config.chosen_arms],
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
         "assessment_weights": list(config.weights),
         "from_scratch": config.from_scratch,

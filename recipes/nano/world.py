@@ -142,7 +142,7 @@ def pick(options: Sequence[T], draw: random.Random) -> T:
 
 
 # What sentences.py and documents.py say besides.
-_SAID = """
+_OTHER_WORDS = """
 The user wants asks about . Is it harmful ? contains toxic fine So safe coloured shows seen mixed inside
 I must refuse Steps : mi yes no ja nu everyone knows that what in colour
 compute + - = ; result 0 1 2 3 4 copy the words
@@ -151,5 +151,5 @@ _GRAMMAR = (
     *VERBS,
     *VERBS_2,
     *(f"do_{verb}" for verb in VERBS),
-    *(word for text in (*WRAPPERS, *WRAPPERS_2, QUESTION, QUESTION_2, REFUSAL, _SAID) for word in text.split()),
+    *(word for text in (*WRAPPERS, *WRAPPERS_2, QUESTION, QUESTION_2, REFUSAL, _OTHER_WORDS) for word in text.split()),
 )

@@ -12,7 +12,7 @@ import torch
 from deepspeed.utils import safe_get_full_grad
 
 from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
-from alttrain.engine.data.batch import collate_step
+from alttrain.engine.data.batch import Collator
 from alttrain.engine.data.dataset import load_dataset
 from alttrain.engine.data.packs import pack_step
 from alttrain.engine.distributed.world import World
@@ -42,10 +42,8 @@ def main(
             assert len(packs) > 1, "the law is about several packs a rank"
             engine = ZeroEngine(config, backbone, world)
             assert engine.kernels.fuses_layers == (kernels != "torch"), engine.kernels.reason
-            batch = collate_step(
-                [[dataset.examples[i] for i in pack] for pack in packs],
-                loss.weights(), loss.per, world.device, backend=engine.kernels.backend,
-            )  # fmt: skip
+            collator = Collator(loss, world.device, backend=engine.kernels.backend)
+            batch = collator.collate([[dataset.examples[i] for i in pack] for pack in packs])
             gradients: dict[str, torch.Tensor] = {}
             engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
             stats = train_step(engine, batch, world, 1e-12)

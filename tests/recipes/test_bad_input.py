@@ -168,7 +168,7 @@ BAD_FLAGS: Mapping[str, tuple[dict[str, object], str]] = {
     "decay rate of 1": ({"optim__betas": (0.9, 1)}, r"--optim\.betas is \(0\.9, 1\.0\): it must be at least 0 and .+"),
     "negative seed": ({"seed": -1}, r"--seed is -1: it must be 0 or more and below 2\^63\."),
     "pack of nothing": ({"batch__pack_tokens": 0}, r"--batch\.pack-tokens is 0: it must be at least 1\."),
-    "steps of nothing": ({"batch__examples": 0}, r"--batch\.examples and --batch\.tokens are both 0: give one .+"),
+    "steps of nothing": ({"batch__examples": 0}, r"--batch\.examples is 0 and batch\.tokens is 0 too: give one .+"),
     "steps too small": (
         {"batch__tokens": 9},
         r"--batch\.tokens is 9: a step must hold the longest example, .+",
@@ -179,7 +179,10 @@ BAD_FLAGS: Mapping[str, tuple[dict[str, object], str]] = {
         {"data__columns": "prompt=q"},
         r".+rows\.jsonl:1: no column 'q', which --data.+",
     ),
-    "no delimiter": ({"data__think_close": ""}, r"--data\.think-open and --data\.think-close must not be empty: .+"),
+    "no delimiter": (
+        {"data__think_close": ""},
+        r"--data\.think-close is empty: it must hold what closes the reasoning\.",
+    ),
     "no template file": ({"data__chat_template": "no.jinja"}, r"--data\.chat-template no\.jinja: cannot be read .+"),
 }
 

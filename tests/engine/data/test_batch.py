@@ -1,11 +1,13 @@
 import random
+from collections.abc import Collection
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alttrain.engine.data.batch import PackedBatch, StepBatch, collate_step
+from alttrain.engine.config import LossConfig
+from alttrain.engine.data.batch import Collator, PackedBatch, StepBatch
 from alttrain.engine.data.packs import pack_step
 from alttrain.engine.data.work import WorkModel
 from alttrain.engine.trace.roles import ROLES, Example
@@ -26,6 +28,16 @@ def random_examples(count: int, seed: int = 0) -> list[Example]:
     return [
         example(*(draw.randrange(len(ROLES)) for _ in range(n)), first_token=1000 * i) for i, n in enumerate(lengths)
     ]
+
+
+def collate_step(
+    packs: list[list[Example]],
+    weights: dict[str, float],
+    per: Per,
+    device: torch.device,
+    measured: Collection[str] = (),
+) -> StepBatch:
+    return Collator(LossConfig(**weights, per=per), device, measured=measured).collate(packs)
 
 
 def collate(examples: list[Example], *, capacity: int = 64, world: int = 1, per: Per = "weight") -> list[StepBatch]:
@@ -135,8 +147,7 @@ def test_evaluation_measures_roles_without_weight_too() -> None:
     packs = [[example(PROMPT, PROMPT, ASSESSMENT, ANSWER)]]
     weights = WEIGHTS | {"answer": 0.0}
     assert collate_step(packs, weights, "weight", CPU).micro_batches[0].rows.tolist() == [1]
-    measured = [role == "answer" for role in ROLES]
-    batch = collate_step(packs, weights, "weight", CPU, measured=measured).micro_batches[0]
+    batch = collate_step(packs, weights, "weight", CPU, measured=["answer"]).micro_batches[0]
     assert batch.rows.tolist() == [1, 2], "beside what has weight"
     assert batch.loss_weights.tolist() == [0.0, 2.0, 0.0, 0.0]
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.data.formats import Format, parse_columns, parse_row
+from alttrain.engine.data.columns import Format, parse_columns
+from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import Item
-from alttrain.engine.errors import ConfigError, DataError
+from alttrain.engine.errors import DataError
+from alttrain.engine.thinking import Thinking
 from alttrain.engine.trace.roles import Message, Row, Span
 
 SPANS = [{"role": "understanding", "text": "It asks."}, {"role": "answer", "text": "Yes."}]
@@ -82,7 +84,7 @@ def test_earlier_turns_lose_their_reasoning() -> None:
 
 
 def test_columns_and_delimiters_may_have_other_names() -> None:
-    row_format = Format(parse_columns("prompt=q, response=a,id=n"), "[T]", "[/T]")
+    row_format = Format(parse_columns("prompt=q, response=a,id=n"), Thinking("[T]", "[/T]"))
     row = parse({"q": "Hello?", "prompt": "not this", "n": 5, "a": "[T]It asks.[/T]Yes."}, row_format)
     assert (row.id, row.messages[0].content) == ("5", "Hello?")
     assert row.spans == (Span("understanding", "It asks."), Span("answer", "Yes."))
@@ -101,17 +103,6 @@ def test_a_conversation_may_be_there_once_more_as_text() -> None:
     assert parse({**NATIVE, "text": "It rains."}) == parse(NATIVE)
     answered = {"q": "Hello?", "a": "It asks.</think>Yes.", "text": "It rains."}
     assert parse(answered, Format(parse_columns("prompt=q,response=a"))).messages == (Message("user", "Hello?"),)
-
-
-def test_columns_name_plain_text_or_a_conversation() -> None:
-    with pytest.raises(ConfigError, match=r"^--data\.columns names both text and response: .+ Leave one out\.$"):
-        parse_columns("text=body,response=a")
-
-
-@pytest.mark.parametrize("text", ["prompt", "prompt=", "color=a", "prompt=a,prompt=b", "=a"])
-def test_columns_refuse(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--data\.columns has '.*: each part is OURS=THEIRS"):
-        parse_columns(text)
 
 
 def _with(**changes: Any) -> dict[str, Any]:
@@ -200,7 +191,7 @@ def test_a_named_column_must_be_there() -> None:
 
 def test_the_source_s_own_delimiters_may_not_stand_in_a_span() -> None:
     with pytest.raises(DataError, match=r"holds the tag '\[/T\]'"):
-        parse(_span(text="a[/T]"), Format({}, "[T]", "[/T]"))
+        parse(_span(text="a[/T]"), Format({}, Thinking("[T]", "[/T]")))
 
 
 def test_refusals_never_quote_a_row() -> None:

@@ -26,7 +26,7 @@ def test_files_are_read_in_order(tmp_path: Path) -> None:
     read = read_rows((first, second))
     assert [r.id for r in read.rows] == ["x", "b-2", "b-3", "y"]
     assert read.num_read == 4
-    assert read.placed == {"listed": 2, "first_sentence": 1, "verdict_sentence": 1}
+    assert read.placed == {"listed": 2, "first_sentence": 1, "first_assessment": 1}
     assert read.num_unsegmented == 1
 
 
@@ -61,14 +61,16 @@ def test_a_file_without_rows_and_one_without_good_rows(tmp_path: Path) -> None:
 
 
 def test_a_delimiter_must_not_be_empty(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^--data\.think-open and --data\.think-close must not be empty"):
+    with pytest.raises(
+        ConfigError, match=r"^--data\.think-(open|close) is empty: it must hold what (open|close)s the reasoning\.$"
+    ):
         read_rows((write(tmp_path / "a.jsonl", row()),), think_close="")
 
 
 def test_real_rows(shared_data: Path) -> None:
     star = read_rows((str(shared_data / "train/STAR-1.json"),))
     assert len(star.rows) == star.placed["first_sentence"] == 1000
-    assert star.placed["verdict_sentence"] >= 950
+    assert star.placed["first_assessment"] >= 950
     assert star.num_unsegmented == 0
     maths = shared_data / "train/benign_math_think_deepseekchat_460.jsonl"
     assert len(read_rows((str(maths),), "prompt=question").rows) == 460

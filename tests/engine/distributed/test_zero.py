@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from alttrain.engine.config import LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
-from alttrain.engine.data.batch import StepBatch, collate_step
+from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.distributed import zero, zero_settings
 from alttrain.engine.distributed.optimizer import FlatAdamW
 from alttrain.engine.distributed.world import World
@@ -80,7 +80,7 @@ def examples(seed: int) -> list[Example]:
 
 def collated(documents: list[Example], world: World) -> StepBatch:
     packs = [documents[:2], documents[2:]]
-    return collate_step(packs, LOSS.weights(), LOSS.per, world.device, backend="torch")
+    return Collator(LOSS, world.device, backend="torch").collate(packs)
 
 
 def gradient_by_definition(causal_lm: nn.Module, documents: list[Example]) -> None:

@@ -4,6 +4,7 @@ import math
 import random
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -31,6 +32,21 @@ from alttrain.engine.evaluate.intervals import (
 )
 def test_wilson_as_published(successes: int, trials: int, low: float, high: float) -> None:
     assert wilson(successes, trials) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "level", "low", "high"),
+    [  # statsmodels 0.15.0, proportion_confint(method="wilson")
+        (0, 20, 0.95, 0.0, 0.16112515805281938),
+        (3, 40, 0.95, 0.025836025774588198, 0.19864233524310543),
+        (3, 40, 0.5, 0.05144209767688408, 0.10811658647496257),
+        (37, 40, 0.99, 0.7482310238479384, 0.9808367446706148),
+        (84, 84, 0.95, 0.95626827158534, 1.0),
+        (5000, 9999, 0.95, 0.4902515579156228, 0.5098484136778605),
+    ],
+)
+def test_wilson_as_statsmodels(successes: int, trials: int, level: float, low: float, high: float) -> None:
+    assert wilson(successes, trials, level) == pytest.approx((low, high), abs=1e-14)
 
 
 def test_wilson_of_nothing_knows_nothing() -> None:
@@ -73,6 +89,15 @@ def test_mcnemar_as_published() -> None:
     assert mcnemar([a for a, _ in agresti], [b for _, b in agresti]) == pytest.approx(3.716e-5, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("one_way", "other_way", "p"),  # statsmodels 0.15.0, mcnemar(exact=True)
+    [(10, 2, 0.03857421875), (150, 86, 3.7159361395713866e-05), (0, 7, 0.015625), (400, 455, 0.0647188360376285)],
+)
+def test_mcnemar_as_statsmodels(one_way: int, other_way: int, p: float) -> None:
+    before = [False] * one_way + [True] * other_way
+    assert mcnemar(before, [not value for value in before]) == pytest.approx(p, rel=1e-12)
+
+
 def test_mcnemar_without_change_is_one() -> None:
     assert mcnemar([True, False], [True, False]) == 1.0
     assert mcnemar([True, False], [False, True]) == 1.0
@@ -88,10 +113,18 @@ def test_holm_by_hand() -> None:
     assert list(holm({"z": 0.5, "a": 0.4})) == ["z", "a"]
 
 
+def test_holm_as_statsmodels() -> None:
+    family = dict(zip("abcdefg", (0.021, 0.004, 0.3, 0.004, 0.0001, 0.9, 0.02), strict=True))
+    # statsmodels 0.15.0, multipletests(method="holm")
+    assert list(holm(family).values()) == pytest.approx([0.08, 0.024, 0.6, 0.024, 0.0007, 0.9, 0.08], rel=1e-12)
+
+
 def test_cohens_h_as_published() -> None:
     # Cohen 1988, table 6.2.2: phi(.50) = 1.571, phi(.60) = 1.772, phi(.10) = .644, phi(.95) = 2.691.
     assert cohens_h(0.6, 0.5) == pytest.approx(0.201, abs=1e-3)
     assert cohens_h(0.95, 0.1) == pytest.approx(2.691 - 0.644, abs=1e-3)
+    # statsmodels 0.15.0, proportion_effectsize
+    assert cohens_h(0.0, 0.03) == pytest.approx(-0.34816602127296087, rel=1e-12)
     assert cohens_h(0.3, 0.7) == -cohens_h(0.7, 0.3)
     assert cohens_h(1.0, 0.0) == pytest.approx(math.pi)
 
@@ -139,6 +172,59 @@ def test_strata_weigh_alike_and_share_their_clusters() -> None:
     benign = {"a": {"d": [0.0]}, "b": {"d": [0.9] * 9}}
     # Only (a, a) and (b, b) are at the ends; apart they would reach 0 and 0.95.
     assert cluster_bootstrap([harmful, benign]) == pytest.approx((0.45, 0.855))
+
+
+def invented_strata(unlike: bool) -> list[dict[str, dict[str, list[float]]]]:
+    """Return two strata of 7 clusters of 5 units of 2 items, or of 1 to 5 and 1 to 2, the same in every process."""
+    draw = random.Random(f"strata {unlike}")
+    return [
+        {
+            f"w{index}": {
+                f"u{unit}": [draw.gauss(0.2, 1.0) for _ in range(draw.randint(1, 2) if unlike else 2)]
+                for unit in range(draw.randint(1, 5) if unlike else 5)
+            }
+            for index in range(7)
+        }
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("unlike", "low", "high"),
+    [(False, 0.032441913883280306, 0.4462622104051306), (True, -0.0938139683234011, 0.4191193524650043)],
+)
+def test_bootstrap_draws_what_it_drew_when_all_resamples_were_in_memory(unlike: bool, low: float, high: float) -> None:
+    # Taken from the version that drew all resamples at once, at its last commit.
+    assert cluster_bootstrap(invented_strata(unlike), seed=3, num_resamples=500) == pytest.approx(
+        (low, high), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 1 << 22])
+@pytest.mark.parametrize("unlike", [False, True])
+def test_how_many_resamples_are_taken_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, unlike: bool, at_once: int
+) -> None:
+    strata = invented_strata(unlike)
+    expected = cluster_bootstrap(strata, seed=5, num_resamples=300)
+    monkeypatch.setattr("alttrain.engine.evaluate.intervals.NUMBERS_AT_ONCE", at_once)
+    assert cluster_bootstrap(strata, seed=5, num_resamples=300) == expected
+
+
+@pytest.mark.parametrize("clusters", [10_000, 5])
+def test_ten_thousand_pairs_take_few_mebibytes(clusters: int) -> None:
+    draw = random.Random(0)
+    differences: dict[str, list[float]] = {str(index): [] for index in range(clusters)}
+    for index in range(10_000):
+        differences[str(index % clusters)].append(draw.gauss(0.1, 1.0))
+    tracemalloc.start()
+    try:
+        interval = paired_bootstrap(differences, num_resamples=100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert interval.low < 0.1 < interval.high
+    assert peak < 50 * 2**20  # of 0.2 GiB; the arrays do not grow with the number of resamples
 
 
 def draw_study(generator: random.Random, worlds: int, spread: float) -> dict[str, list[float]]:
@@ -189,9 +275,6 @@ def test_an_interval_holds_its_ends() -> None:
 
 
 def test_imported_without_heavy_libraries() -> None:
-    program = (
-        "import sys, alttrain.engine.evaluate.intervals\n"
-        "print({'numpy', 'scipy', 'statsmodels', 'torch'} & set(sys.modules))"
-    )
+    program = "import sys, alttrain.engine.evaluate.intervals\nprint({'numpy', 'scipy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -78,8 +78,11 @@ def test_before_and_after(after: str, tmp_path: Path) -> None:
     lines = said.splitlines()
     assert lines[0].startswith("of 3 pairs")
     assert next(line for line in lines if line.startswith("in order")).split()[2:5] == ["0.0%", "100.0%", "100.0%"]
+    assert "Intervals and p take the pairs as independent of each other, one per prompt id." in lines
     assert "4 traces stand in one file alone and are left out." in lines
-    changes = json.loads(output.read_text(encoding="utf-8"))["comparison"]["changes"]
+    comparison = json.loads(output.read_text(encoding="utf-8"))["comparison"]
+    assert comparison["are_independent"] is True
+    changes = comparison["changes"]
     assert changes["edit distance"]["after"] == 0
     assert changes["refuses benign prompt"]["before"] is None
 

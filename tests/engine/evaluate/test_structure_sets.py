@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alttrain.engine.errors import DataError
 from alttrain.engine.evaluate.structure_sets import MEASURES, YES_OR_NO, compare, summarise, transition_entropy
-from alttrain.engine.trace.structure import LABELS, Sentence, TraceStructure
+from alttrain.engine.trace.rule import LABELS, Sentence
+from alttrain.engine.trace.structure import TraceStructure
 
 FULL = ("understanding", "assessment", "refusal")
 PLAIN = ("understanding", "refusal")
@@ -97,7 +99,7 @@ def test_entropy_takes_no_notice_of_the_order_of_traces(sequences: list[list[str
 
 def test_a_set_against_itself_shows_no_change() -> None:
     traces = {str(i): full(refused=i % 2 == 0) for i in range(10)}
-    found = compare(traces, traces)
+    found = compare(traces, traces, "independent")
     assert (found.num_pairs, found.unpaired_before, found.unpaired_after) == (10, 0, 0)
     for name, change in found.changes.items():
         if change.num_pairs:
@@ -108,7 +110,7 @@ def test_a_set_against_itself_shows_no_change() -> None:
 def test_a_change_is_seen_in_the_pairs_to_which_it_applies() -> None:
     before = {str(i): trace(*PLAIN, refused=i < 5) for i in range(20)} | {"old": full()}
     after = {str(i): full() for i in range(20)} | {"new 1": full(), "new 2": full()}
-    found = compare(before, after)
+    found = compare(before, after, "independent")
     assert (found.num_pairs, found.unpaired_before, found.unpaired_after) == (20, 1, 2)
     order, refused = found.changes["in order"], found.changes["answer refuses"]
     assert (order.before, order.after, order.low, order.high) == (0, 1, 1, 1)
@@ -125,6 +127,17 @@ def test_clusters_widen_the_interval() -> None:
     before = {str(i): trace(*PLAIN, refused=False) for i in range(40)}
     after = {str(i): full(refused=i < 20) for i in range(40)}
     by_world = {str(i): str(i // 10) for i in range(40)}
-    alone, clustered = (compare(before, after, clusters).changes["answer refuses"] for clusters in (None, by_world))
-    assert clustered.difference == alone.difference == 0.5
-    assert clustered.high - clustered.low > 2 * (alone.high - alone.low)
+    alone, clustered = compare(before, after, "independent"), compare(before, after, by_world)
+    assert (alone.are_independent, clustered.are_independent) == (True, False)
+    narrow, wide = (found.changes["answer refuses"] for found in (alone, clustered))
+    assert wide.difference == narrow.difference == 0.5
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_a_pair_without_a_cluster_is_refused() -> None:
+    traces = {"a": full(), "b": full(), "c": full()}
+    with pytest.raises(
+        DataError, match=r"^2 of 3 paired ids have no cluster, 'b' is the first: every pair needs one\."
+    ):
+        compare(traces, traces, {"a": "world"})
+    assert compare(traces, traces | {"d": full()}, dict.fromkeys("abc", "world")).unpaired_after == 1

@@ -21,7 +21,10 @@ from alttrain.engine.restructure.structures import (
     write_refusal,
 )
 from alttrain.engine.restructure.traces import read_ordinary
-from alttrain.engine.trace.roles import Message, Row, is_filler, is_verdict, segment, split_sentences
+from alttrain.engine.trace.roles import Message, Row
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.segment import segment
+from alttrain.engine.trace.sentences import is_filler, split_sentences
 
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
 STAR_CATEGORIES = (
@@ -201,7 +204,8 @@ def test_every_assessment_is_one_sentence_with_a_verdict(category: str) -> None:
         sentences = [f.format(kind=kind, reason=why) for f in frames for kind in topic.kinds for why in topic.reasons]
         assert len(set(sentences)) == len(sentences) >= 40, label
         for sentence in sentences:
-            assert is_verdict(sentence), sentence
+            assert (found := Rules.default().label(sentence)).label == "assessment", sentence
+            assert found.verdict == label, sentence
             assert len(split_sentences(sentence)) == 1, sentence
             assert sentence[0].isupper(), sentence
             assert sentence.endswith("."), sentence
@@ -218,11 +222,12 @@ def test_every_category_of_star1_has_phrases_of_its_own() -> None:
 
 @pytest.mark.parametrize("category", STAR_CATEGORIES)
 def test_decisions_and_refusals_pass_no_judgement(category: str) -> None:
+    rules = Rules.default()
     for number in range(60):
         trace = replace(HARMFUL, id=f"made-{number}", categories=(category,))
         decision, refusal = write_decision(trace, seed=0), write_refusal(trace, seed=0)
-        assert not is_verdict(decision), decision
-        assert not is_verdict(refusal), refusal
+        assert rules.label(decision).label == "refusal", decision
+        assert all(rules.label(text).label != "assessment" for text in rules.split(refusal)), refusal
 
 
 def test_sentences_vary_over_real_rows(real_traces: list[Trace]) -> None:

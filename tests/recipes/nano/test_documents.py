@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.nano.arms import alignment_rows
+from alttrain.nano.alignment import alignment_rows
 from alttrain.nano.config import ExampleNumbers, Mixture, WorldNumbers
 from alttrain.nano.documents import pretraining_rows
 from alttrain.nano.sentences import REFUSAL, assessment, fact, verdict

@@ -3,10 +3,9 @@
 import pytest
 
 from alttrain.engine.evaluate.sampling import Response
-from alttrain.nano.arms import aligned_requests, alignment_rows
+from alttrain.nano.alignment import aligned_requests, alignment_rows
 from alttrain.nano.config import EvaluationNumbers, ExampleNumbers
 from alttrain.nano.evaluation import REQUESTS, SETTINGS, Item, evaluation_items, judge
-from alttrain.nano.interventions import understanding_of
 from alttrain.nano.rules import RULES
 from alttrain.nano.sentences import REFUSAL, assessment
 from alttrain.nano.world import World
@@ -98,19 +97,3 @@ def test_only_requests_are_refused() -> None:
         item = in_setting(setting)[0]
         assert not judge(item, Response("", REFUSAL, 8), RULES)["refused"]
         assert judge(item, Response("", item.expected, 8), RULES)["exact"]
-
-
-def test_the_understanding_is_what_stands_before_the_rest() -> None:
-    told = "The user wants to brew Ent3 ."
-    assert understanding_of(f"{told} Is it harmful ? Ent3 contains Comp1 .", RULES) == told
-    assert understanding_of(f"{told} Steps : step1 step2 do_brew .", RULES) == told
-    assert understanding_of("Is it harmful ? Ent3 contains Comp1 .", RULES) == ""
-    assert understanding_of("", RULES) == ""
-
-
-def test_the_flipped_assessment_says_the_opposite_in_the_same_words() -> None:
-    for thing in WORLD.things:
-        true, flipped = assessment(WORLD, thing).split(), assessment(WORLD, thing, flipped=True).split()
-        changed = [pair for pair in zip(true, flipped, strict=True) if pair[0] != pair[1]]
-        words = (("toxic", "fine"), ("harmful", "safe"))
-        assert changed == [pair if WORLD.is_harmful(thing) else pair[::-1] for pair in words]

@@ -10,11 +10,11 @@ from alttrain.engine.config import DataConfig, LossConfig
 from alttrain.engine.data.dataset import load_dataset
 from alttrain.engine.data.render import Renderer
 from alttrain.engine.trace.roles import ROLES
-from alttrain.nano.arms import alignment_rows
+from alttrain.nano.alignment import alignment_rows
 from alttrain.nano.config import ExampleNumbers, Mixture, Shape
 from alttrain.nano.documents import pretraining_rows
 from alttrain.nano.folder import write_model_folder
-from alttrain.nano.jobs import write_rows
+from alttrain.nano.running import write_rows
 from alttrain.nano.world import World
 
 WORLD = World(1)

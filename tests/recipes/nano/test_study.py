@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.errors import ConfigError
 from alttrain.engine.evaluate.sampling import Speaker
-from alttrain.nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig, Training, WorldNumbers, check
+from alttrain.nano.config import EvaluationNumbers, ExampleNumbers, StudyConfig, Training
 from alttrain.nano.evaluation import evaluation_items
-from alttrain.nano.study import base_jobs
+from alttrain.nano.study import arm_jobs, base_jobs
 from alttrain.nano.world import World
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "alttrain_nano.py"
@@ -138,40 +137,6 @@ def test_a_second_study_into_the_folder_is_refused(study: tuple[Path, subprocess
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"seeds": 0}, "--seeds is 0: it must be at least 1."),
-        ({"first_seed": -1}, "--first-seed is -1: it must be 0 or more."),
-        ({"arms": ()}, "--arms and --assessment-weights must not be empty: name at least one of each."),
-        ({"assessment_weights": (-1.0,)}, "--assessment-weights is -1.0: a weight must be a number, 0 or more."),
-        ({"world": WorldNumbers(components=7)}, "--world.components is 7 and --world.aligned-components 4: half of an"),
-        ({"world": WorldNumbers(hops=3)}, "--world.hops is 3: harm is 1 or 2 facts away from a thing."),
-        ({"world": WorldNumbers(things=0)}, "--world.things is 0: it must be at least 1."),
-    ],
-)
-def test_settings_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        check(StudyConfig(output=str(tmp_path / "study"), **changes))
-    assert str(error.value).startswith(message)
-
-
-def test_settings_of_a_run_are_named_by_their_flags(tmp_path: Path) -> None:
-    import dataclasses
-
-    config = StudyConfig(output=str(tmp_path / "study"))
-    optim = dataclasses.replace(config.alignment.optim, lr=0.0)
-    config = dataclasses.replace(config, alignment=dataclasses.replace(config.alignment, optim=optim))
-    with pytest.raises(ConfigError, match=r"^--alignment\.optim\.lr is 0\.0: it must be a positive number\.$"):
-        check(config)
-
-
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "study").write_text("")
-    with pytest.raises(ConfigError, match=r"study: is a file; give a folder\.$"):
-        check(StudyConfig(output=str(tmp_path / "study")))
-
-
 def test_the_shipped_base_is_that_of_its_own_numbers_alone() -> None:
     def is_shipped(**changes: Any) -> list[bool]:
         config = dataclasses.replace(CONFIG, **changes)
@@ -184,3 +149,11 @@ def test_the_shipped_base_is_that_of_its_own_numbers_alone() -> None:
     assert is_shipped(world=dataclasses.replace(CONFIG.world, hops=1)) == [False]
     assert is_shipped(mixture=dataclasses.replace(CONFIG.mixture, knowledge=0.0)) == [False]
     assert is_shipped(alignment=Training()) == [True]
+
+
+def test_the_base_is_asked_first_and_other_weights_are_those_of_the_treatment() -> None:
+    config = dataclasses.replace(CONFIG, arms=("placebo", "full"), assessment_weights=(2.0, 1.0))
+    jobs = [(job.arm, job.weight) for job in arm_jobs(config, World(0))]
+    assert jobs == [("base", 2.0), ("placebo", 2.0), ("full", 2.0), ("full", 1.0)]
+    without = dataclasses.replace(config, arms=("placebo",))
+    assert [job.arm for job in arm_jobs(without, World(0))] == ["base", "placebo"]

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.evaluate.comparisons import compare_runs
-from alttrain.engine.evaluate.measures import BALANCED, EXACT_SERVED, REFUSED_HARMFUL, by_world, mean, observe, subtract
-from alttrain.nano.findings import holds, select
+from alttrain.nano.findings import select
 from alttrain.nano.summary import summarise
 
 STUDY = runpy.run_path(str(Path(__file__).with_name("invented_study.py")))
@@ -74,30 +72,12 @@ def test_a_control_that_wins_is_said_to_win(tmp_path: Path) -> None:
     assert summary["finding"][0].startswith("The effect of structure does not hold: the control is better.")
 
 
-def test_swapping_the_arms_flips_the_signs(tmp_path: Path) -> None:
-    folder = make_study(tmp_path)
-    items = [json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()]
-
-    def chosen(name: str, setting: str) -> list[Any]:
-        return [item for item in items if item["arm"] == name and item["setting"] == setting]
-
-    one_way = compare_runs([("full", "no-assessment")], chosen)
-    other_way = compare_runs([("no-assessment", "full")], chosen)
-    assert len(one_way) == len(other_way) == 4 * 4 + 3
-    for one, other in zip(one_way, other_way, strict=True):
-        assert one["difference"] == pytest.approx(-other["difference"], abs=2e-6)
-        assert one["clustered"] == pytest.approx([-other["clustered"][1], -other["clustered"][0]], abs=2e-6)
-        assert one["t_interval"] == pytest.approx([-other["t_interval"][1], -other["t_interval"][0]], abs=2e-6)
-        assert one["cohens_h"] == pytest.approx(-other["cohens_h"], abs=2e-6)
-        assert one["mcnemar"] == pytest.approx(other["mcnemar"])
-
-
 def test_shares_are_counted_as_by_hand(tmp_path: Path) -> None:
     folder = make_study(tmp_path, seeds=(0, 1))
     items = [json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()]
-    mine = [item for item in items if (item["arm"], item["setting"]) == ("no-assessment", "wrapper")]
-    harmful = [item["refused"] for item in mine if item["label"] == "harmful"]
-    benign = [item for item in mine if item["label"] == "benign"]
+    chosen = [item for item in items if (item["arm"], item["setting"]) == ("no-assessment", "wrapper")]
+    harmful = [item["refused"] for item in chosen if item["label"] == "harmful"]
+    benign = [item for item in chosen if item["label"] == "benign"]
     served = [item for item in benign if not item["refused"]]
     rates = run(summarise(folder), "no-assessment")["settings"]["wrapper"]
     assert rates["refused_harmful"]["share"] == pytest.approx(sum(harmful) / len(harmful), abs=1e-6)
@@ -120,14 +100,6 @@ def test_one_world_says_what_it_cannot_say(one_world: dict[str, Any]) -> None:
     assert one_world["clustering"] in one_world["finding"]
 
 
-def test_both_intervals_must_exclude_zero() -> None:
-    assert holds({"clustered": [0.1, 0.2], "t_interval": [0.05, 0.3]})
-    assert holds({"clustered": [-0.2, -0.1], "t_interval": None})
-    assert not holds({"clustered": [0.1, 0.2], "t_interval": [-0.05, 0.3]})
-    assert not holds({"clustered": [0.0, 0.2], "t_interval": None})
-    assert not holds({"clustered": None, "t_interval": None})
-
-
 def test_arms_are_named_and_ordered(effect: dict[str, Any]) -> None:
     names = [one["name"] for one in effect["runs"]]
     assert names == [
@@ -136,8 +108,8 @@ def test_arms_are_named_and_ordered(effect: dict[str, Any]) -> None:
         "full",
         "full, weight 4",
         "placebo",
-        "new arm",
         "no-assessment-tokens",
+        "new arm",
     ]
     assert any("a control trained on as many tokens" in sentence for sentence in effect["finding"])
     assert {one["against"] for one in effect["treatment_against"]} == set(names) - {"full"}
@@ -227,16 +199,3 @@ def test_a_study_without_its_arms_says_so(tmp_path: Path, arms: tuple[str, ...])
 def test_a_summary_is_a_function_of_its_files(tmp_path: Path) -> None:
     folder = make_study(tmp_path, seeds=(0, 1), per_label=6)
     assert json.dumps(summarise(folder), allow_nan=False) == json.dumps(summarise(folder))
-
-
-def test_a_world_without_a_stratum_does_not_count() -> None:
-    start = {"cluster": "Comp0", "refused": True, "exact": False}
-    items = [
-        start | {"seed": 0, "id": "a", "label": "harmful"},
-        start | {"seed": 0, "id": "b", "label": "benign"},
-        start | {"seed": 1, "id": "c", "label": "harmful"},
-    ]
-    assert by_world(observe(items, BALANCED)) == {"0": 0.5}
-    assert by_world(observe(items, REFUSED_HARMFUL)) == {"0": 1.0, "1": 1.0}
-    assert mean(observe(items, EXACT_SERVED)) is None
-    assert subtract(observe(items[2:], REFUSED_HARMFUL), observe(items[:1], REFUSED_HARMFUL)) == [{}]

@@ -3,15 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from alttrain.nano.config import ExampleNumbers, Mixture
-from alttrain.nano.documents import pretraining_rows
 from alttrain.nano.world import World, pick, shuffled
 
-RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 SEEDS = range(5)
 
 
@@ -80,17 +76,3 @@ def test_shuffled_and_pick_take_from_the_options() -> None:
     assert sorted(shuffled(range(100), draw)) == list(range(100))
     assert shuffled(range(100), draw) != list(range(100))
     assert {pick("abc", draw) for _ in range(200)} == set("abc")
-
-
-def test_numbers_are_all_that_a_study_may_change() -> None:
-    """The defaults of the dataclasses are what the recipe says on its screen."""
-    import runpy
-
-    config = runpy.run_path(str(RECIPES / "alttrain_nano.py"))["CONFIG"]
-    assert config.mixture == Mixture()
-    assert config.world == World(0).numbers
-    assert config.examples == ExampleNumbers()
-    assert sum(
-        getattr(config.mixture, share) for share in ("knowledge", "colour", "requests", "arithmetic", "copying")
-    ) == (pytest.approx(1))
-    assert len(list(pretraining_rows(World(0), config.mixture))) == config.mixture.documents

@@ -1,0 +1,81 @@
+"""Tables, described once and shown twice: as HTML by page.py and as Markdown here; and text made safe for Markdown."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+MISSING = "–"
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in "\\`*[]~|"}})
+
+
+class Cell(NamedTuple):
+    """A cell with a second, smaller line."""
+
+    text: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns with headings; the first cell of a row is the row's own heading."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    """What is shown of each: a `Cell`, or anything by its `str`."""
+    caption: str = ""
+    """What the table shows; a page alone shows it."""
+    highlighted: str = ""
+    """The heading of the row to look at."""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+
+def markdown_table(table: Table) -> str:
+    """Return the table as GitHub's Markdown; what its cells hold is text there, never markup."""
+    lines = [[_markdown_cell(cell) for cell in line] for line in (table.columns, *table.rows)]
+    lines.insert(1, ["---"] * len(table.columns))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown_text(value: object) -> str:
+    """Return a value as Markdown that shows it letter by letter on one line, in a cell or within a sentence."""
+    text = " ".join(str(value).split()).translate(_MARKUP)
+    # Between two letters or digits, as in file names, an underscore marks nothing.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+
+
+def markdown_code(value: object) -> str:
+    """Return a value as a code span of Markdown, on one line; not for cells, where a pipe would end it."""
+    text = " ".join(str(value).split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    padding = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
+def cell_text(value: object) -> str:
+    """Return what stands in a cell: of a mapping its names and values, of a list its length."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items()) or "none"
+    return str(len(value)) if isinstance(value, list) else str(value)
+
+
+def rate_cell(rate: Mapping[str, Any]) -> Cell | str:
+    """Return a share in percent with its resampled interval below; Wilson's where that has no width."""
+    if rate["share"] is None:
+        return MISSING
+    low, high = rate["clustered"]
+    if low == high and rate["wilson"] is not None:
+        low, high = rate["wilson"]
+    return Cell(f"{100 * rate['share']:.1f}%", f"{100 * low:.1f} to {100 * high:.1f}")
+
+
+def number_cell(value: float | None, style: str, unit: str = "") -> str:
+    """Return a number in a style of `format`, with its unit; a dash where there is none."""
+    return MISSING if value is None else f"{value:{style}}{unit}"
+
+
+def _markdown_cell(cell: object) -> str:
+    text = f"{cell.text} ({cell.note})" if isinstance(cell, Cell) else cell
+    return markdown_text(text)

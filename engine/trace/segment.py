@@ -1,0 +1,93 @@
+"""Ordinary responses: where the reasoning ends and the answer begins, and which rule finds which span.
+
+Texts are cut, never changed: the spans of a trace join to exactly that trace.
+"""
+
+from itertools import groupby
+
+from alttrain.engine.errors import DataError
+from alttrain.engine.thinking import MARKS, Thinking
+from alttrain.engine.trace.roles import Span
+from alttrain.engine.trace.rules import Rules
+from alttrain.engine.trace.sentences import is_filler
+
+
+def segment(think: str) -> tuple[list[Span], list[str]]:
+    """Find the spans of an ordinary trace; their texts join to `think` exactly.
+
+    The understanding is the first sentence that is no filler, with the fillers before it, whatever it says, and the
+    sentences directly after it that the rules call an understanding. The assessment is the first later sentence that
+    the rules call an assessment, with those directly after it: a judgement that asks, names what it judges by and comes
+    to a verdict is one, and it ends where the trace goes on to something else. Everything else is reasoning, which may
+    stand on both sides of the assessment and may judge again. A trace of nothing but fillers is one `unsegmented` span,
+    and an empty one has no spans. The rules are those of the structure metric, `Rules.default()`.
+
+    Returns:
+        The spans, and the names of the rules that placed one: `first_sentence` for the understanding,
+        `first_assessment` for the assessment.
+    """
+    rules = Rules.default()
+    sentences = iter(rules.split(think))
+    understanding = before = assessment = ""
+    for sentence in sentences:
+        understanding += sentence
+        if not is_filler(sentence):
+            break
+    else:
+        return [Span("unsegmented", think)] if think else [], []
+    # A sentence is labelled when it is reached: those after the assessment, most of a trace, never are.
+    for label, run in groupby(sentences, key=lambda sentence: rules.label(sentence).label):
+        text = "".join(run)
+        if label == "assessment":
+            assessment = text
+            break
+        if label == "understanding" and not before:
+            understanding += text
+        else:
+            before += text
+    rest = think[len(understanding) + len(before) + len(assessment) :]
+    spans = [
+        Span("understanding", understanding),
+        Span("reasoning", before),
+        Span("assessment", assessment),
+        Span("reasoning", rest),
+    ]
+    return [span for span in spans if span.text], ["first_sentence", *(["first_assessment"] if assessment else [])]
+
+
+def split_response(text: str, thinking: Thinking = MARKS) -> tuple[str, str | None]:
+    """Cut a response at its source's marks into the reasoning and the answer, without the white space around either.
+
+    The opening mark may be missing, since many templates write it, or doubled, since many rows repeat it.
+
+    Returns:
+        (reasoning, answer). The answer is None where nothing follows the closing mark.
+
+    Raises:
+        DataError: there is no closing mark, or it stands at several places; without `file:line`, which the caller
+            knows.
+    """
+    close = thinking.close
+    opened, body = strip_opening(text, thinking)
+    think, *rest = body.split(close)
+    if not rest:
+        what = "opens its reasoning and never closes it" if opened else "has no reasoning"
+        raise DataError(
+            f"the response {what}: {close!r} is missing. Give the source's own {{flag}}.", flag="--data.think-close"
+        )
+    while len(rest) > 1 and not rest[0].strip():
+        rest = rest[1:]
+    if len(rest) > 1:
+        raise DataError(
+            f"the response closes its reasoning {len(rest)} times with {close!r}; once is the rule. Mend the row."
+        )
+    return think.strip(), rest[0].strip() or None
+
+
+def strip_opening(text: str, thinking: Thinking) -> tuple[bool, str]:
+    """Return whether `text` begins with the opening mark, and what follows it and its repetitions."""
+    body = text.lstrip()
+    opened = body.startswith(thinking.open)
+    while body.startswith(thinking.open):
+        body = body[len(thinking.open) :].lstrip()
+    return opened, body

@@ -1,0 +1,142 @@
+"""How a job is run: in a process of its own, with what it says in a log, and what it found in its run folder.
+
+A process holds one DeepSpeed engine, so every run gets a fresh one.
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from alttrain.engine.evaluate.sampling import Speaker
+from alttrain.engine.files import append_line, read_lines, write_whole
+from alttrain.nano.alignment import alignment_rows
+from alttrain.nano.config import run_config
+from alttrain.nano.documents import pretraining_rows
+from alttrain.nano.evaluation import Item, judge
+from alttrain.nano.folder import write_model_folder
+from alttrain.nano.interventions import intervene
+from alttrain.nano.jobs import SHIPPED, ArmJob, BaseJob, Job
+from alttrain.nano.rules import RULES
+
+ANSWERED = "answers.partial"
+"""A line an answer, while a run's model is asked."""
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Do the job and return what is to be recorded of it."""
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    threads = job.threads if isinstance(job, BaseJob) else 1
+    with _quiet(job.folder.with_name(f"{job.folder.name}.log"), threads):
+        return _run_base(job) if isinstance(job, BaseJob) else _run_arm(job)
+
+
+def _run_base(job: BaseJob) -> dict[str, Any]:
+    """Make the base, so that the run folder holds `model/`."""
+    from alttrain.engine.model.weights import SafetensorsWeights
+    from alttrain.engine.train.loop import train
+
+    started = time.perf_counter()
+    start, model = job.folder.with_name("base-start"), job.folder / "model"
+    start.mkdir(parents=True)
+    write_model_folder(start, job.world, job.config.shape)
+    if job.is_shipped:
+        shutil.copytree(start, model)
+        shutil.copyfile(SHIPPED, model / "model.safetensors")
+    else:
+        rows = start / "documents.jsonl"
+        write_rows(rows, pretraining_rows(job.world, job.config.mixture))
+        train(run_config(job.config.base, start, rows, job.folder, job.world.seed, is_base=True))
+    shapes = [entry.shape for entry in SafetensorsWeights(model).entries.values()]
+    return {
+        "seed": job.world.seed,
+        "seconds": time.perf_counter() - started,
+        "num_parameters": sum(map(math.prod, shapes)),
+        "losses": [line["loss"] for line in read_lines(job.folder / "metrics.jsonl")],
+    }
+
+
+def _run_arm(job: ArmJob) -> dict[str, Any]:
+    """Align, ask and intervene; what was said is left in the run folder."""
+    from alttrain.engine.train.loop import train
+
+    started = time.perf_counter()
+    model = job.folder.with_name("base") / "model"
+    if job.arm != "base":
+        rows = job.folder.with_name(f"{job.folder.name}.jsonl")
+        write_rows(rows, alignment_rows(job.world, job.config.examples, job.arm))
+        seed, weight = job.world.seed, job.weight
+        train(run_config(job.training, model, rows, job.folder, seed, is_base=False, assessment_weight=weight))
+        model = job.folder / "model"
+    trained = time.perf_counter()
+    job.folder.mkdir(exist_ok=True)
+    mean_trace_tokens = ask(job, model)
+    steps = read_lines(job.folder / "metrics.jsonl")
+    return _of_run(job) | {
+        "num_steps": len(steps),
+        "num_tokens": sum(line["num_tokens"] for line in steps),
+        "train_seconds": trained - started,
+        "evaluation_seconds": time.perf_counter() - trained,
+        "mean_trace_tokens": mean_trace_tokens,
+        "nll": [{"step": line["step"], **line["nll"]} for line in steps],
+    }
+
+
+def _of_run(job: ArmJob) -> dict[str, Any]:
+    return {"seed": job.world.seed, "arm": job.arm, "assessment_weight": job.weight}
+
+
+def ask(job: ArmJob, model: Path) -> float:
+    """Write items.jsonl and interventions.jsonl; return the mean words of a trace where nothing was seen before."""
+    speaker, items = Speaker(model), job.items
+    judged: dict[int, dict[str, Any]] = {}
+    for index, response in speaker.respond([item.prompt for item in items]):
+        judged[index] = _of_run(job) | judge(items[index], response, RULES)
+        append_line(job.folder / ANSWERED, {"answer": index})
+    lines = [judged[index] for index in range(len(items))]
+    write_rows(job.folder / "items.jsonl", lines)
+    chosen = _chosen(items, lines, job.config.evaluation.interventions)
+    written = []
+    for line in intervene(speaker, job.world, chosen, RULES):
+        written.append(_of_run(job) | line)
+        append_line(job.folder / ANSWERED, {"answer": line["id"]})
+    write_rows(job.folder / "interventions.jsonl", written)
+    (job.folder / ANSWERED).unlink()
+    return mean(len(line["think"].split()) for line in lines if line["setting"] == "held-out")
+
+
+def _chosen(items: Sequence[Item], lines: Sequence[Mapping[str, Any]], count: int) -> list[tuple[Item, str]]:
+    """Return the first held-out items of each label, with the traces that they got."""
+    chosen: list[tuple[Item, str]] = []
+    for label in ("harmful", "benign"):
+        pairs = zip(items, lines, strict=True)
+        held_out = [(item, str(line["think"])) for item, line in pairs if item.setting == "held-out"]
+        chosen += [(item, think) for item, think in held_out if item.label == label][:count]
+    return chosen
+
+
+def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a line of JSON a row, whole or not at all."""
+    write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@contextmanager
+def _quiet(log: Path, threads: int) -> Iterator[None]:
+    """Within it, torch keeps to its threads; what is said from here on goes to a file, for good: the process ends."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with log.open("ab") as file:
+        for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+            stream.flush()
+            os.dup2(file.fileno(), descriptor)
+    yield
+    sys.stdout.flush()
+    sys.stderr.flush()

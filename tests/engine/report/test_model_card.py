@@ -1,0 +1,107 @@
+"""The README of an exported model: what it states, as the hub's Markdown, and names that do nothing."""
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alttrain.engine.config import DataConfig, LossConfig, ModelConfig, RunConfig, ScheduleConfig
+from alttrain.engine.report.model_card import model_card
+
+Reader = runpy.run_path(str(Path(__file__).parents[2] / "html_reader.py"))["Reader"]
+HOSTILE = "<script>alert(1)</script> & | `<b>`\n# x: y"
+CONFIG = RunConfig(
+    model=ModelConfig(path="some-org/some-model"),
+    data=DataConfig(train=("rows.jsonl",)),
+    loss=LossConfig(assessment=2.0),
+    schedule=ScheduleConfig(epochs=3),
+)
+RECORD: dict[str, Any] = {
+    "num_steps": 20,
+    "world_size": 2,
+    "versions": {"torch": "2.13.0", "deepspeed": "0.19.8"},
+    "data": {"files": ["rows.jsonl"], "train": {"rows": 30, "placed": {"listed": 30}, "skipped": []}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path, RECORD)
+    lines = [{"step": 1, "loss": 7.21436}, {"step": 20, "loss": 4.0274}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    lines = [{"step": 0, "nll": {"answer": 8.3724}}, {"step": 20, "nll": {"answer": 4.0367}}]
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return tmp_path
+
+
+def write(folder: Path, record: dict[str, Any]) -> None:
+    (folder / "config.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def front_matter(card: str) -> Any:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_what_the_card_states(folder: Path) -> None:
+    card = model_card(CONFIG, folder)
+    assert front_matter(card) == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": "some-org/some-model",
+        "tags": ["alttrain", "safety", "reasoning"],
+    }
+    assert "fine-tuning of `some-org/some-model` on traces" in card
+    assert "| length | 3 epochs, 20 optimizer steps of 16 examples |" in card
+    assert "| seed, ranks, ZeRO stage | 0, 2, " in card
+    assert "| versions | torch 2.13.0, deepspeed 0.19.8 |" in card
+    weights = LossConfig(assessment=2.0).weights()
+    assert f"| {' | '.join(weights)} |\n|{' --- |' * len(weights)}\n" in card
+    assert f"| {' | '.join(f'{weight:g}' for weight in weights.values())} |" in card
+    assert "Files: `rows.jsonl`." in card
+    assert "| rows | 30 |\n| placed | listed 30 |\n| skipped | 0 |" in card
+    assert "Training loss 7.2144 at step 1, 4.0274 at step 20." in card
+    assert "| role | step 0 | step 20 |\n| --- | --- | --- |\n| answer | 8.3724 | 4.0367 |" in card
+    assert card.endswith("Safety and capability have to be measured on this model before it is used.\n")
+
+
+def test_a_folder_and_random_weights_are_no_base_model(folder: Path) -> None:
+    here = replace(CONFIG, model=ModelConfig(path=str(folder)))
+    assert "base_model" not in front_matter(model_card(here, folder))
+    card = model_card(replace(CONFIG, model=ModelConfig(path="some-org/x", random_init=True)), folder)
+    assert "base_model" not in front_matter(card)
+    assert "fine-tuning of random weights on traces" in card
+
+
+def test_one_evaluation_or_none_is_no_table(folder: Path) -> None:
+    (folder / "eval.jsonl").unlink()
+    assert "| role |" not in model_card(CONFIG, folder)
+
+
+def test_names_do_nothing(folder: Path) -> None:
+    train = {"rows": 30, "placed": {HOSTILE: 1}}
+    record = RECORD | {"versions": {"torch": HOSTILE}, "data": {"files": [HOSTILE], "train": train}}
+    write(folder, record)
+    card = model_card(replace(CONFIG, model=ModelConfig(path=HOSTILE)), folder)
+    assert front_matter(card)["base_model"] == HOSTILE
+    shown = " ".join(HOSTILE.split())
+    assert f"fine-tuning of ``{shown}`` on traces" in card
+    assert f"Files: ``{shown}``." in card
+    in_cell = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; \\| \\`&lt;b&gt;\\` # x: y"
+    assert f"| versions | torch {in_cell} |" in card
+    assert f"| placed | {in_cell} 1 |" in card
+
+
+def test_a_reader_of_markdown_sees_names_and_no_markup(folder: Path) -> None:
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    train = {"rows": 30, "placed": {HOSTILE: 1}}
+    write(folder, RECORD | {"versions": {"torch": HOSTILE}, "data": {"files": [HOSTILE], "train": train}})
+    card = model_card(replace(CONFIG, model=ModelConfig(path=HOSTILE)), folder)
+    page = Reader(markdown.render(card.split("---\n", 2)[2]))
+    assert page.elements["table"] == 4
+    assert page.elements["code"] == 3
+    assert not page.elements.keys() & {"script", "b"}
+    assert page.text.count(" ".join(HOSTILE.split())) == 4
