@@ -19,6 +19,18 @@ Ranks = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where kernels run: natively on the GPU, or on the CPU under Triton's interpreter."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    from triton.language import standard
+    from triton.runtime.interpreter import InterpretedFunction
+
+    assert isinstance(standard.sum, InterpretedFunction), "triton was imported before TRITON_INTERPRET was set"
+    return torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real traces, tokenizers and weights that stands beside the project; skips where it is absent."""
     if not SHARED_DATA.is_dir():
