@@ -71,7 +71,15 @@ def write_model() -> Callable[..., Path]:
     return _write_model
 
 
-def _write_model(folder: Path, family: str = "qwen2", *, tied: bool = False, save_weights: bool = True) -> Path:
+def _write_model(
+    folder: Path,
+    family: str = "qwen2",
+    *,
+    tied: bool = False,
+    save_weights: bool = True,
+    head_dim: int = 12,
+    initializer_range: float = 0.2,  # confident logits, so that a wrong scale shows
+) -> Path:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -91,15 +99,15 @@ def _write_model(folder: Path, family: str = "qwen2", *, tied: bool = False, sav
     config = AutoConfig.for_model(
         family,
         vocab_size=len(wrapped) + 5,  # embedding rows beyond the tokenizer's
-        hidden_size=48,
-        intermediate_size=80,
+        hidden_size=4 * head_dim,
+        intermediate_size=80 * head_dim // 12,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=12,
+        head_dim=head_dim,
         max_position_embeddings=1024,
         tie_word_embeddings=tied,
-        initializer_range=0.2,  # confident logits, so that a wrong scale shows
+        initializer_range=initializer_range,
         bos_token_id=None,
         eos_token_id=wrapped.eos_token_id,
         pad_token_id=None,

@@ -1,4 +1,4 @@
-"""Packed attention where transformers calls attention: what its interface hands over, checked and given to the kernel."""
+"""Packed attention in the form of transformers' attention interface: its arguments, checked and given to the kernel."""
 
 import torch
 from torch import Tensor, nn

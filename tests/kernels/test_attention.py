@@ -131,6 +131,26 @@ def test_varlen_takes_views_and_waits_for_nothing(device: torch.device) -> None:
     torch.testing.assert_close(gradient, torch.cat(wanted[1:], dim=1), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU or attention._varlen_takes_gqa(), reason="needs CUDA and a torch without enable_gqa")
+@pytest.mark.xfail(strict=False, reason="asked of torch 2.11 to learn the answer: nothing of ours rests on it")
+@pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (28, 4)])
+def test_varlen_without_enable_gqa_groups_heads_by_itself(device: torch.device, heads: int, kv_heads: int) -> None:
+    """Where it does, keys and values need not be repeated on torch 2.11."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    lengths = LONG_PACKS[0]
+    bounds, longest = cu_seqlens(lengths, device), max(lengths)
+
+    def ungrouped(query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) -> Tensor:
+        out = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=0.3, window_size=(-1, 0))
+        assert isinstance(out, Tensor)
+        return out
+
+    inputs = make_inputs(sum(lengths), heads, kv_heads, torch.bfloat16, device, width=128)
+    assert_is_the_definition(ungrouped, inputs, lengths, floor=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [8, 12])
 def test_varlen_runs_where_it_can(
