@@ -95,16 +95,8 @@ def flex(lengths: list[int]) -> Attend:
 
 
 def ours(lengths: list[int], cu_seqlens: Tensor) -> Attend:
-    """Ours, as transformers calls it."""
-    longest = max(lengths)
-    sequences = {"cu_seq_lens_q": cu_seqlens, "cu_seq_lens_k": cu_seqlens}
-
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-        options = {"max_length_q": longest, "max_length_k": longest}
-        return attention.packed_attention(torch.nn.Module(), q, k, v, None, **sequences, **options)[0][0]  # type: ignore[arg-type]
-
-    return attend
+    """Ours, by its public function."""
+    return functools.partial(attention.packed_attention, cu_seqlens=cu_seqlens, max_seqlen=max(lengths))
 
 
 def ways(lengths: list[int], cu_seqlens: Tensor) -> tuple[dict[str, Attend], dict[str, str]]:

@@ -1,7 +1,9 @@
-"""Everything that needs a GPU, in two parts, each within its time; what has been measured is on disk at any moment.
+"""Everything that needs a GPU, in parts, each within its time; what has been measured is on disk at any moment.
 
-    python benchmarks/gpu_suite.py --part tests   --out benchmarks/results/h200    # every kernel test, natively
-    python benchmarks/gpu_suite.py --part kernels --out benchmarks/results/h200    # ceilings, then every benchmark
+    python benchmarks/gpu_suite.py --part tests    --out benchmarks/results/h200   # kernels, layers, a step: natively
+    python benchmarks/gpu_suite.py --part products --out benchmarks/results/h200   # ceilings, the 7B's products
+    python benchmarks/gpu_suite.py --part step     --out benchmarks/results/h200   # whole training steps
+    python benchmarks/gpu_suite.py --part kernels  --out benchmarks/results/h200   # ceilings, every kernel's benchmark
 
 The most telling runs first, each in a process of its own with a share of the time that is left. Writes tests.json, a
 JSON file a benchmark, and suite.json: what ran, what was cut, seconds, environment, and what the figures say of the
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from harness.claims import check_claims
+from harness.proof import objections
 from harness.record import environment
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +42,15 @@ KERNELS = {
     "rope": 2.0,
     "span_weights": 1.0,
 }
+# Native laws beside those of the kernels, by file.
+LAWS = {
+    "attention_in_models": "engine/model/test_attention.py",
+    "layers": "engine/model/test_layers.py",
+    "batch": "engine/data/test_batch.py",
+    "gradients": "distributed/test_gradients.py",
+}
+# Of a file of LAWS, the only tests that are meant for one GPU.
+ONLY = {"gradients": "one_process"}
 # A process needs this to import torch and start the device; with less left nothing is begun.
 START_SECONDS = 12.0
 # Of a slice, when a benchmark begins no further case, so that it ends by itself.
@@ -69,11 +81,38 @@ class Suite(NamedTuple):
 
 def run_kernels(suite: Suite) -> None:
     """Measure the ceilings, then run each benchmark for its share of the time left."""
-    ceilings = suite.out / "ceilings.json"
-    ceilings.unlink(missing_ok=True)  # an earlier machine's
+    _run_ceilings(suite)
+    _run_benchmarks(suite, KERNELS)
+    if suite.dry_run:
+        return
+    suite.record["claims"] = [claim._asdict() for claim in check_claims(suite.out)]
+    for claim in suite.record["claims"]:
+        said = {None: "no figure", True: "holds", False: "DOES NOT HOLD"}[claim["holds"]]
+        print(f"{claim['claim']}: {said}" + ("" if claim["figure"] is None else f", {claim['figure']:.3f}"))
+
+
+def run_products(suite: Suite) -> None:
+    """Measure the ceilings, then the products of the 7B."""
+    _run_ceilings(suite)
+    _run_benchmarks(suite, {"products": 1.0})
+
+
+def run_steps(suite: Suite) -> None:
+    """Measure whole training steps."""
+    _run_benchmarks(suite, {"train_step": 1.0})
+
+
+def _run_ceilings(suite: Suite) -> None:
+    (suite.out / "ceilings.json").unlink(missing_ok=True)  # an earlier machine's
     tiny = ["--tiny", "--seconds", "0.05"] if suite.dry_run else []
     _run(suite, "ceilings", [str(HERE / "ceilings.py"), "--out", str(suite.out), *tiny], 60.0)
-    waiting = {name: share for name, share in KERNELS.items() if not suite.only or name in suite.only}
+
+
+def _run_benchmarks(suite: Suite, shares: dict[str, float]) -> None:
+    """Run each benchmark, by name, for its share of the time left."""
+    ceilings = suite.out / "ceilings.json"
+    tiny = ["--tiny", "--seconds", "0.05"] if suite.dry_run else []
+    waiting = {name: share for name, share in shares.items() if not suite.only or name in suite.only}
     while waiting:
         total = sum(waiting.values())
         name = next(iter(waiting))
@@ -83,27 +122,23 @@ def run_kernels(suite: Suite) -> None:
         command += ["--ceilings", str(ceilings)] if ceilings.is_file() else []
         (suite.out / f"{name}.json").unlink(missing_ok=True)
         _run(suite, name, command, seconds if waiting else suite.left())
-    if suite.dry_run:
-        return
-    suite.record["claims"] = [claim._asdict() for claim in check_claims(suite.out)]
-    for claim in suite.record["claims"]:
-        said = {None: "no figure", True: "holds", False: "DOES NOT HOLD"}[claim["holds"]]
-        print(f"{claim['claim']}: {said}" + ("" if claim["figure"] is None else f", {claim['figure']:.3f}"))
 
 
 def run_tests(suite: Suite) -> None:
-    """Run every kernel test, a file at a time, and write tests.json after each file."""
-    folder = ROOT / "tests" / "kernels"
-    names = [*KERNELS, *sorted(p.stem[5:] for p in folder.glob("test_*.py") if p.stem[5:] not in KERNELS)]
+    """Run every kernel test and every law, a file at a time, and write tests.json after each file."""
+    folder = ROOT / "tests"
+    kernels = [*KERNELS, *sorted(p.stem[5:] for p in folder.glob("kernels/test_*.py") if p.stem[5:] not in KERNELS)]
+    files = {name: f"kernels/test_{name}.py" for name in kernels} | LAWS
     facts, tests = suite.record["environment"], []
     for stale in (suite.out / "logs").glob("outcomes_*.jsonl"):
         stale.unlink()
-    for name in (name for name in names if not suite.only or name in suite.only):
+    for name in (name for name in files if not suite.only or name in suite.only):
         outcomes = suite.out / "logs" / f"outcomes_{name}.jsonl"
         suite.variables["OUTCOMES"] = str(outcomes)
         options = ["-P", "-m", "pytest", "-p", "harness.record_outcomes", "-p", "no:cacheprovider", "--tb=short"]
+        options += ["-k", ONLY[name]] if name in ONLY else []
         # A file that hangs leaves half of the time to the others.
-        _run(suite, name, [*options, str(folder / f"test_{name}.py")], max(60.0, suite.left() / 2))
+        _run(suite, name, [*options, str(folder / files[name])], max(60.0, suite.left() / 2))
         tests = [test for path in sorted((suite.out / "logs").glob("outcomes_*.jsonl")) for test in _outcomes(path)]
         _write(
             suite.out / "tests.json",
@@ -112,6 +147,12 @@ def run_tests(suite: Suite) -> None:
     counts = {kind: sum(test["outcome"] == kind for test in tests) for kind in ("passed", "failed", "skipped")}
     suite.record["tests"] = counts
     print(counts)
+    for test in tests:
+        if test["outcome"] == "failed":
+            print(f"FAILED {test['name']}: {test['message'].splitlines()[-1][:300]}")
+    if "gpu" in facts:
+        suite.record["objections"] = objections(json.loads((suite.out / "tests.json").read_text()), facts["gpu"])
+        print(f"no proof: {suite.record['objections'][:10]}" if suite.record["objections"] else "a proof of this GPU")
 
 
 def _outcomes(path: Path) -> list[dict[str, Any]]:
@@ -176,14 +217,17 @@ def _variables(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
+PARTS = {"tests": run_tests, "products": run_products, "step": run_steps, "kernels": run_kernels}
+
+
 def main() -> int:
     """Run one part and return the exit code."""
     start = perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("tests", "kernels"), required=True)
+    parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--budget-seconds", type=float, default=540.0, help="for this part, everything included")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--only", nargs="+", choices=list(KERNELS), default=[], help="of these kernels")
+    parser.add_argument("--only", nargs="+", choices=[*KERNELS, *LAWS], default=[], help="of these")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on any machine; measures nothing")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.dry_run:
@@ -198,7 +242,7 @@ def main() -> int:
         end = start + options.budget_seconds
         variables = _variables(Path(links))
         suite = Suite(options.part, options.out.resolve(), end, options.dry_run, options.only, variables, record)
-        {"tests": run_tests, "kernels": run_kernels}[options.part](suite)
+        PARTS[options.part](suite)
     record["seconds"] = round(perf_counter() - start, 1)
     suite.write()
     return int(any(entry["exit_code"] != 0 for entry in record["ran"]))

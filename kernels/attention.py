@@ -1,9 +1,9 @@
-"""Causal attention within the documents of a pack, in the form of transformers' attention interface.
+"""Causal attention within the documents of a pack.
 
     out_t = sum_s  softmax_s(scaling * q_t . k_s) v_s          over s <= t of the same document
 
 N tokens, S documents, Hq query heads, Hkv key and value heads (Hq a multiple of Hkv), D the head's width.
-Shapes   query (1, Hq, N, D), key and value (1, Hkv, N, D);  cu_seq_lens (S + 1,) int32;  out (1, N, Hq, D).
+Shapes   query (N, Hq, D), key and value (N, Hkv, D), views of any strides;  cu_seqlens (S + 1,) int32;  out (N, Hq, D).
 
 No mask is ever built: a dense (N, N) one costs the work of the whole square, and none at all mixes the documents.
 CUDA     torch's varlen_attn, which takes the pack as it lies; nothing waits for the device. It is for bf16 and fp16
@@ -22,7 +22,7 @@ import itertools
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 # Bytes of q, k, v and out of a mean document above which a copy of them costs more than a call.
@@ -45,72 +45,40 @@ def packed_attention_reference(query: Tensor, key: Tensor, value: Tensor, cu_seq
 
 
 def packed_attention(
-    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
-    *,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
     scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    cu_seq_lens_q: Tensor | None = None,
-    cu_seq_lens_k: Tensor | None = None,
-    max_length_q: int | None = None,
-    max_length_k: int | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Return causal attention within each document, and None in the place of the attention weights.
+) -> Tensor:
+    """Return causal attention within each document.
 
     Args:
-        module: the attention module that calls; not used.
-        query: queries, (1, Hq, N, D).
-        key: keys, (1, Hkv, N, D).
-        value: values, (1, Hkv, N, D).
-        attention_mask: must be None.
+        query: queries, (N, Hq, D).
+        key: keys, (N, Hkv, D).
+        value: values, (N, Hkv, D).
+        cu_seqlens: first token of each document, then N; (S + 1,), int32, on the device of `query`.
+        max_seqlen: tokens of the longest document, or more.
         scaling: factor of the scores; 1 / sqrt(D) where None.
-        dropout: must be 0.
-        sliding_window: must be None.
-        cu_seq_lens_q: first token of each document, then N; (S + 1,), int32, on the device of `query`.
-        cu_seq_lens_k: the same for the keys.
-        max_length_q: tokens of the longest document, or more.
-        max_length_k: the same for the keys.
 
     Returns:
-        Out, (1, N, Hq, D), differentiable in query, key and value; None.
+        Out, (N, Hq, D), differentiable in query, key and value.
 
     Raises:
-        ValueError: something is asked for that this attention does not do, or the documents are not described.
+        ValueError: `cu_seqlens` does not rise from 0 to N. On CUDA in half precision it is not read, so that nothing
+            waits for the device.
     """
-    if attention_mask is not None:
-        raise ValueError("attention_mask is given: packed attention takes its documents from cu_seq_lens; pass None.")
-    if cu_seq_lens_q is None or cu_seq_lens_k is None or max_length_q is None or max_length_k is None:
-        raise ValueError(
-            "cu_seq_lens_q, cu_seq_lens_k, max_length_q or max_length_k is missing: without them the documents of a "
-            "pack would see each other. Pass all four to the model's forward."
-        )
-    if dropout != 0.0:
-        raise ValueError(f"dropout = {dropout}: packed attention has none; set the model's attention_dropout to 0.")
-    if sliding_window is not None:
-        raise ValueError(f"sliding_window = {sliding_window}: packed attention spans whole documents; turn it off.")
-    if query.shape[0] != 1:
-        raise ValueError(f"query has batch {query.shape[0]}: a pack is one row, (1, heads, tokens, head_dim).")
-    # (N, heads, D): how the projections have written them, so that no copy is made.
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if query.is_cuda and _varlen_takes(q):
-        out = _varlen(q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling)
-    else:
-        out = _sdpa(q, k, v, _lengths(cu_seq_lens_q, cu_seq_lens_k, q.shape[0]), scaling)
-    return out.unsqueeze(0), None
+    if query.is_cuda and _varlen_takes(query):
+        return _varlen(query, key, value, cu_seqlens, max_seqlen, scaling)
+    return _sdpa(query, key, value, _lengths(cu_seqlens, query.shape[0]), scaling)
 
 
 def _varlen_takes(q: Tensor) -> bool:
     return q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
 
 
-def _varlen(
-    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, scaling: float | None
-) -> Tensor:
+def _varlen(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, scaling: float | None) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
@@ -119,7 +87,8 @@ def _varlen(
             options["enable_gqa"] = True
         else:
             k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
-    out = varlen_attn(q.contiguous(), k.contiguous(), v.contiguous(), cu_q, cu_k, max_q, max_k, **options)
+    q, k, v = (x.contiguous() for x in (q, k, v))
+    out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, **options)
     assert isinstance(out, Tensor)  # a pair only where the log-sum-exp is asked for
     return out
 
@@ -141,7 +110,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scaling: float | 
 
 def _by_document(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scaling: float | None) -> Tensor:
     documents = zip(*(torch.split(x.unsqueeze(0), lengths, dim=1) for x in (q, k, v)), strict=True)
-    return torch.cat([_causal(q, k, v, scaling) for q, k, v in documents], dim=1)[0]
+    return torch.cat([_causal(q, k, v, scaling) for q, k, v in documents], dim=1).squeeze(0)
 
 
 def _by_bucket(
@@ -196,13 +165,12 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
     return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True).transpose(1, 2)
 
 
-def _lengths(cu_q: Tensor, cu_k: Tensor, num_tokens: int) -> list[int]:
+def _lengths(cu_seqlens: Tensor, num_tokens: int) -> list[int]:
     """Return the documents' lengths; reads values, which on CPU waits for nothing and on CUDA for the device."""
-    starts: list[int] = cu_q.tolist()
+    starts: list[int] = cu_seqlens.tolist()
     lengths = [last - first for first, last in itertools.pairwise(starts)]
-    if not lengths or starts[0] != 0 or starts[-1] != num_tokens or min(lengths) < 1 or not torch.equal(cu_q, cu_k):
+    if not lengths or starts[0] != 0 or starts[-1] != num_tokens or min(lengths) < 1:
         raise ValueError(
-            f"cu_seq_lens is {starts[:1]} ... {starts[-1:]}: it must rise from 0 to the number of tokens, "
-            f"{num_tokens}, and be the same for queries and keys."
+            f"cu_seqlens is {starts[:1]} ... {starts[-1:]}: it must rise from 0 to the number of tokens, {num_tokens}."
         )
     return lengths

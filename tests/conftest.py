@@ -19,6 +19,18 @@ Ranks = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where kernels run: natively on the GPU, or on the CPU under Triton's interpreter."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    from triton.language import standard
+    from triton.runtime.interpreter import InterpretedFunction
+
+    assert isinstance(standard.sum, InterpretedFunction), "triton was imported before TRITON_INTERPRET was set"
+    return torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real traces, tokenizers and weights that stands beside the project; skips where it is absent."""
     if not SHARED_DATA.is_dir():
@@ -59,7 +71,15 @@ def write_model() -> Callable[..., Path]:
     return _write_model
 
 
-def _write_model(folder: Path, family: str = "qwen2", *, tied: bool = False, save_weights: bool = True) -> Path:
+def _write_model(
+    folder: Path,
+    family: str = "qwen2",
+    *,
+    tied: bool = False,
+    save_weights: bool = True,
+    head_dim: int = 12,
+    initializer_range: float = 0.2,  # confident logits, so that a wrong scale shows
+) -> Path:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -79,15 +99,15 @@ def _write_model(folder: Path, family: str = "qwen2", *, tied: bool = False, sav
     config = AutoConfig.for_model(
         family,
         vocab_size=len(wrapped) + 5,  # embedding rows beyond the tokenizer's
-        hidden_size=48,
-        intermediate_size=80,
+        hidden_size=4 * head_dim,
+        intermediate_size=80 * head_dim // 12,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=12,
+        head_dim=head_dim,
         max_position_embeddings=1024,
         tie_word_embeddings=tied,
-        initializer_range=0.2,  # confident logits, so that a wrong scale shows
+        initializer_range=initializer_range,
         bos_token_id=None,
         eos_token_id=wrapped.eos_token_id,
         pad_token_id=None,

@@ -1,5 +1,6 @@
 """Where a benchmark ran, and its JSON."""
 
+import functools
 import json
 import os
 import platform
@@ -17,18 +18,22 @@ import torch
 from harness.measuring import Measurement
 
 
+@functools.cache
 def environment() -> dict[str, Any]:
-    """Return versions, hardware, commit and date: all that is needed to read a figure later."""
+    """Return versions, hardware, commit and date, as they were at the first call: what reading a figure later needs.
+
+    Where the project's history is not at hand, the variable COMMIT says which commit ran.
+    """
     facts: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _output("git", "describe", "--always", "--dirty", "--exclude=*"),
+        "commit": os.environ.get("COMMIT") or _output("git", "describe", "--always", "--dirty", "--exclude=*"),
         "python": platform.python_version(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
     }
-    for package in ("torch", "triton", "transformers", "liger-kernel", "cut-cross-entropy"):
+    for package in ("torch", "triton", "transformers", "deepspeed", "liger-kernel", "cut-cross-entropy"):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

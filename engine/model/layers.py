@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from alttrain.kernels.attention import packed_attention
+from alttrain.engine.model.attention import packed_attention_forward
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.rms_norm import add_rms_norm, rms_norm
 from alttrain.kernels.rope import rope, rope_, rotary_tables
@@ -81,7 +81,7 @@ class FusedAttention(FusedModule):
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         rotate = rope if self.keeps_products else rope_
         query, key = rotate(query, key, *position_embeddings, backend=self.backend)
-        out, _ = packed_attention(self, query, key, value, attention_mask, scaling=self.scaling, **kwargs)
+        out, _ = packed_attention_forward(self, query, key, value, attention_mask, scaling=self.scaling, **kwargs)
         return self.o_proj(out.reshape(*hidden_states.shape[:-1], -1)), None
 
 

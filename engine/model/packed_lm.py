@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from alttrain.engine.config import ModelConfig
+from alttrain.engine.model.attention import packed_attention_forward
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
 from alttrain.engine.model.layers import fuse
 from alttrain.engine.trace.roles import ROLES
-from alttrain.kernels.attention import packed_attention
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.linear_cross_entropy import weighted_linear_cross_entropy
 
@@ -88,7 +88,7 @@ def build_model(
     from transformers import AttentionInterface, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    AttentionInterface.register(ATTENTION, packed_attention)
+    AttentionInterface.register(ATTENTION, packed_attention_forward)
     model_config = copy.deepcopy(backbone.config)  # the export writes the original
     model_config.use_cache = False
     with no_init_weights(), device, construction:

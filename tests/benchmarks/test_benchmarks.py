@@ -8,7 +8,9 @@ from bench_linear_cross_entropy import Size, chunk_rows, liger_budget
 from harness.measuring import Case
 from harness.shapes import MODELS
 
-NAMES = ("linear_cross_entropy", "weighted_cross_entropy", "attention", "adamw", "rms_norm", "swiglu", "rope")
+NAMES = (
+    "linear_cross_entropy", "weighted_cross_entropy", "attention", "adamw", "rms_norm", "swiglu", "rope", "products",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -24,13 +26,13 @@ def test_every_tiny_case_is_right(name: str) -> None:
     from harness.measuring import _check
 
     for plan in importlib.import_module(f"bench_{name}").plans("cpu", True):
-        if plan.label.startswith("memory"):
+        if plan.label.startswith(("memory", "sustained")):
             continue
         case = plan.make()
         assert isinstance(case, Case)
         errors, refused = _check(case)
         assert refused == {}
-        assert any(way.startswith("ours") for way in errors)
+        assert any(way.startswith("ours") for way in errors) or errors.keys() == {"torch"}
 
 
 @pytest.mark.parametrize("tokens", [1024, 8192, 32_768])

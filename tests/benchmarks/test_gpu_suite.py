@@ -37,6 +37,24 @@ def test_dry_run_of_the_kernels_leaves_its_json_and_says_that_it_is_one(tmp_path
     assert {entry["implementation"] for entry in rope["absent"]} <= {"torch.compile", "liger, copying"}
 
 
+def test_dry_run_of_the_products(tmp_path: Path) -> None:
+    done = run("--part", "products", "--dry-run", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    suite = read(tmp_path / "suite.json")["products"]
+    assert [(entry["name"], entry["exit_code"]) for entry in suite["ran"]] == [("ceilings", 0), ("products", 0)]
+    rows = read(tmp_path / "products.json")["rows"]
+    assert {row["sizes"]["direction"] for row in rows if row["case"] == "product"} == {"Y", "dX", "dW"}
+    assert [row["tflops_per_second"] > 0 for row in rows if row["case"] == "sustained"] == [True]
+
+
+def test_laws_are_files_that_exist_and_kernels_are_not_among_them() -> None:
+    from gpu_suite import KERNELS, LAWS, ONLY
+
+    assert all((SUITE.parents[1] / "tests" / file).is_file() for file in LAWS.values())
+    assert not LAWS.keys() & KERNELS.keys()
+    assert ONLY.keys() <= LAWS.keys()
+
+
 def test_what_there_is_no_time_for_is_cut_and_named(tmp_path: Path) -> None:
     done = run("--part", "tests", "--dry-run", "--only", "rope", "--out", tmp_path, "--budget-seconds", "0")
     assert done.returncode == 0, done.stderr

@@ -1,11 +1,16 @@
 """One rank of test_gradients: the first step's loss, gradient norm and every gradient, for each denominator.
 
-usage: gradients_worker.py MODEL ROWS WEIGHTS_JSON DENOMINATORS STAGE CHECKPOINTING KERNELS OUT
+usage: gradients_worker.py MODEL ROWS WEIGHTS_JSON DENOMINATORS STAGE CHECKPOINTING KERNELS DTYPE OUT
+
+On CUDA every wait of the host for the device is an error while the batch is made and in forward and backward; what
+stands behind these is DeepSpeed's. The loss's sum is read by nobody before the step is taken.
 """
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,14 +27,22 @@ from alttrain.engine.train.loop import train_step
 
 
 def main(
-    model: str, rows: str, weights: str, denominators: str, stage: str, checkpointing: str, kernels: str, out: str
+    model: str,
+    rows: str,
+    weights: str,
+    denominators: str,
+    stage: str,
+    checkpointing: str,
+    kernels: str,
+    dtype: str,
+    out: str,
 ) -> None:
     results = {}
     with World.from_environment() as world:
         for per in denominators.split(","):
             loss = LossConfig(**json.loads(weights), per=per)  # type: ignore[arg-type]
             config = RunConfig(
-                model=ModelConfig(path=model, dtype="float32", checkpointing=checkpointing, kernels=kernels),
+                model=ModelConfig(path=model, dtype=dtype, checkpointing=checkpointing, kernels=kernels),
                 data=DataConfig(train=(rows,)),
                 loss=loss,
                 batch=BatchConfig(examples=12, pack_tokens=400),
@@ -43,10 +56,12 @@ def main(
             engine = ZeroEngine(config, backbone, world)
             assert engine.kernels.fuses_layers == (kernels != "torch"), engine.kernels.reason
             collator = Collator(loss, world.device, backend=engine.kernels.backend)
-            batch = collator.collate([[dataset.examples[i] for i in pack] for pack in packs])
             gradients: dict[str, torch.Tensor] = {}
             engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
-            stats = train_step(engine, batch, world, 1e-12)
+            # Attention in fp32 reads the documents' bounds.
+            with _waiting("error" if dtype == "bfloat16" else "default"):
+                batch = collator.collate([[dataset.examples[i] for i in pack] for pack in packs])
+                stats = train_step(engine, batch, world, 1e-12)
             results[per] = {
                 "loss": float(stats.loss),
                 "grad_norm": float(stats.grad_norm),
@@ -59,14 +74,29 @@ def main(
             torch.save(results, Path(out))
 
 
+@contextlib.contextmanager
+def _waiting(mode: str) -> Iterator[None]:
+    """Within it, a wait of the host for the GPU is what `mode` says; without a GPU nothing changes."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode(mode)
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 def _record_gradients(engine: ZeroEngine, gradients: dict[str, torch.Tensor]):  # type: ignore[no-untyped-def]
     step = engine.step
 
     def recorded(lr: float) -> torch.Tensor:
-        for name, parameter in engine.deepspeed_engine.module.named_parameters():
-            gradient = parameter.grad if engine.stage == 0 else safe_get_full_grad(parameter)
-            gradients[name.removeprefix("causal_lm.")] = gradient.detach().clone().double()
-        return step(lr)
+        with _waiting("default"):
+            for name, parameter in engine.deepspeed_engine.module.named_parameters():
+                gradient = parameter.grad if engine.stage == 0 else safe_get_full_grad(parameter)
+                gradients[name.removeprefix("causal_lm.")] = gradient.detach().clone().double().cpu()
+            return step(lr)
 
     return recorded
 

@@ -1,22 +1,10 @@
-"""Kernel tests run natively where there is a GPU, else under the interpreter that tests/conftest.py asks for."""
+"""What kernel tests share."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-
-
-@pytest.fixture(scope="session")
-def device() -> torch.device:
-    """Where kernels run: the GPU, or the CPU under the interpreter."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    from triton.language import standard
-    from triton.runtime.interpreter import InterpretedFunction
-
-    assert isinstance(standard.sum, InterpretedFunction), "triton was imported before TRITON_INTERPRET was set"
-    return torch.device("cpu")
 
 
 @pytest.fixture

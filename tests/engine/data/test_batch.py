@@ -1,3 +1,5 @@
+"""A step's tensors are what their definition says, made on the GPU where there is one."""
+
 import random
 from collections.abc import Collection
 
@@ -40,9 +42,11 @@ def collate_step(
     return Collator(LossConfig(**weights, per=per), device, measured=measured).collate(packs)
 
 
-def collate(examples: list[Example], *, capacity: int = 64, world: int = 1, per: Per = "weight") -> list[StepBatch]:
+def collate(
+    examples: list[Example], device: torch.device, *, capacity: int = 64, world: int = 1, per: Per = "weight"
+) -> list[StepBatch]:
     ranks = pack_step([len(e.input_ids) for e in examples], capacity, world, WorkModel(1.0, 0.0))
-    return [collate_step([[examples[i] for i in pack] for pack in packs], WEIGHTS, per, CPU) for packs in ranks]
+    return [collate_step([[examples[i] for i in pack] for pack in packs], WEIGHTS, per, device) for packs in ranks]
 
 
 def by_hand(examples: list[Example]) -> dict[tuple[int, int], float]:
@@ -60,9 +64,9 @@ def trained(batch: PackedBatch) -> dict[tuple[int, int], float]:
     return {(ids[row], labels[row]): weights[row] for row in batch.rows.tolist()}
 
 
-def test_two_documents_by_hand() -> None:
+def test_two_documents_by_hand(device: torch.device) -> None:
     pack = [example(PROMPT, PROMPT, ASSESSMENT, ANSWER), example(PROMPT, ANSWER, first_token=200)]
-    step = collate_step([pack], WEIGHTS, "weight", CPU)
+    step = collate_step([pack], WEIGHTS, "weight", device)
     (batch,) = step.micro_batches
     assert batch.input_ids.tolist() == [[100, 101, 102, 103, 200, 201]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1]]
@@ -75,8 +79,8 @@ def test_two_documents_by_hand() -> None:
     assert step.denominator.item() == step.weight_sum.item() == 4.0
 
 
-def test_shapes_and_dtypes() -> None:
-    (step,) = collate(random_examples(20))
+def test_shapes_and_dtypes(device: torch.device) -> None:
+    (step,) = collate(random_examples(20), device)
     assert len(step.micro_batches) > 1
     for batch in step.micro_batches:
         lengths = batch.cu_seqlens.diff().tolist()
@@ -98,9 +102,11 @@ def test_shapes_and_dtypes() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(count=st.integers(1, 30), seed=st.integers(0, 99), capacity=st.integers(40, 200), world=st.integers(1, 5))
-def test_packing_and_ranks_change_no_weight_and_no_sum(count: int, seed: int, capacity: int, world: int) -> None:
+def test_packing_and_ranks_change_no_weight_and_no_sum(
+    count: int, seed: int, capacity: int, world: int, device: torch.device
+) -> None:
     examples = random_examples(count, seed)
-    steps = collate(examples, capacity=capacity, world=world)
+    steps = collate(examples, device, capacity=capacity, world=world)
     found: dict[tuple[int, int], float] = {}
     for step in steps:
         for batch in step.micro_batches:
@@ -114,9 +120,9 @@ def test_packing_and_ranks_change_no_weight_and_no_sum(count: int, seed: int, ca
 
 
 @pytest.mark.parametrize("per", ["weight", "token", "example"])
-def test_the_denominator_is_the_same_on_one_rank_and_on_four(per: Per) -> None:
+def test_the_denominator_is_the_same_on_one_rank_and_on_four(per: Per, device: torch.device) -> None:
     examples = random_examples(30)
-    one, four = collate(examples, per=per), collate(examples, per=per, world=4)
+    one, four = collate(examples, device, per=per), collate(examples, device, per=per, world=4)
     assert sum(step.denominator.item() for step in four) == pytest.approx(one[0].denominator.item(), rel=1e-14)
     weights = [sum(b.loss_weights.sum().item() for step in steps for b in step.micro_batches) for steps in (one, four)]
     assert weights[0] == pytest.approx(weights[1], rel=1e-5)
@@ -124,8 +130,8 @@ def test_the_denominator_is_the_same_on_one_rank_and_on_four(per: Per) -> None:
         assert weights[0] == pytest.approx(one[0].denominator.item(), rel=1e-5)
 
 
-def test_an_empty_pack_is_one_dummy_token_without_a_label() -> None:
-    step = collate_step([[example(PROMPT, ANSWER)], []], WEIGHTS, "example", CPU)
+def test_an_empty_pack_is_one_dummy_token_without_a_label(device: torch.device) -> None:
+    step = collate_step([[example(PROMPT, ANSWER)], []], WEIGHTS, "example", device)
     full, empty = step.micro_batches
     assert empty.input_ids.tolist() == [[0]]
     assert empty.position_ids.tolist() == [[0]]
@@ -138,28 +144,28 @@ def test_an_empty_pack_is_one_dummy_token_without_a_label() -> None:
     assert step.denominator.item() == 1.0
 
 
-def test_a_rank_with_nothing_but_an_empty_pack() -> None:
-    step = collate_step([[]], WEIGHTS, "weight", CPU)
+def test_a_rank_with_nothing_but_an_empty_pack(device: torch.device) -> None:
+    step = collate_step([[]], WEIGHTS, "weight", device)
     assert step.denominator.item() == 0.0
 
 
-def test_evaluation_measures_roles_without_weight_too() -> None:
+def test_evaluation_measures_roles_without_weight_too(device: torch.device) -> None:
     packs = [[example(PROMPT, PROMPT, ASSESSMENT, ANSWER)]]
     weights = WEIGHTS | {"answer": 0.0}
-    assert collate_step(packs, weights, "weight", CPU).micro_batches[0].rows.tolist() == [1]
-    batch = collate_step(packs, weights, "weight", CPU, measured=["answer"]).micro_batches[0]
+    assert collate_step(packs, weights, "weight", device).micro_batches[0].rows.tolist() == [1]
+    batch = collate_step(packs, weights, "weight", device, measured=["answer"]).micro_batches[0]
     assert batch.rows.tolist() == [1, 2], "beside what has weight"
     assert batch.loss_weights.tolist() == [0.0, 2.0, 0.0, 0.0]
 
 
-def test_every_row_with_weight_is_among_the_rows() -> None:
-    for step in collate(random_examples(25, seed=3), per="example", world=2):
+def test_every_row_with_weight_is_among_the_rows(device: torch.device) -> None:
+    for step in collate(random_examples(25, seed=3), device, per="example", world=2):
         for batch in step.micro_batches:
             assert batch.rows.tolist() == batch.loss_weights.nonzero().squeeze(1).tolist()
 
 
-def test_micro_batches_are_views_of_the_step() -> None:
-    (step,) = collate(random_examples(20))
+def test_micro_batches_are_views_of_the_step(device: torch.device) -> None:
+    (step,) = collate(random_examples(20), device)
     for field in ("input_ids", "position_ids", "labels", "loss_weights"):
         storages = {getattr(batch, field).untyped_storage().data_ptr() for batch in step.micro_batches}
         assert len(storages) == 1, field
