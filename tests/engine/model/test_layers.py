@@ -14,6 +14,7 @@ from alttrain.engine.config import ModelConfig
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.model.layers import PATCHES, FusedAttention, FusedDown, FusedLayer, FusedNorm, fuse
 from alttrain.engine.model.packed_lm import PROVEN_GPUS, PackedCausalLM, build_model, choose_kernels
+from skips import NO_PROVEN_GPU
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
@@ -145,7 +146,7 @@ def test_triton_without_cuda_or_interpreter_is_refused(monkeypatch: pytest.Monke
     assert "not proven on a GPU nobody has tried" in unproven.reason
 
 
-@pytest.mark.skipif(not PROVEN_GPUS, reason="no GPU has been entered yet")
+@pytest.mark.skipif(not PROVEN_GPUS, reason=NO_PROVEN_GPU)
 def test_a_proven_gpu_has_its_proof() -> None:
     """Whoever enters a GPU must commit what its native tests gave."""
     for gpu, folder in PROVEN_GPUS.items():

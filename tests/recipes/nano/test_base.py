@@ -21,6 +21,7 @@ from alttrain.nano.folder import write_model_folder
 from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED
 from alttrain.nano.rules import RULES
 from alttrain.nano.world import World
+from skips import NOT_REMADE
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "alttrain_nano.py"
 CONFIG: StudyConfig = runpy.run_path(str(RECIPE))["CONFIG"]
@@ -55,9 +56,7 @@ def test_the_recipe_s_training_begins_as_the_shipped_one_did(tmp_path: Path) -> 
     assert losses == pytest.approx(RECORD["losses"][:NUM_STEPS], rel=1e-3)
 
 
-@pytest.mark.skipif(
-    "ALTTRAIN_REMAKE" not in os.environ, reason="minutes; set ALTTRAIN_REMAKE=1 to train the base whole"
-)
+@pytest.mark.skipif("ALTTRAIN_REMAKE" not in os.environ, reason=NOT_REMADE)
 def test_the_recipe_s_training_ends_as_the_shipped_one_did(tmp_path: Path) -> None:
     losses = make_base(tmp_path / "study", "--arms", "answer-only")
     assert mean(losses[-100:]) == pytest.approx(mean(RECORD["losses"][-100:]), rel=0.1)
