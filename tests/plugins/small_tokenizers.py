@@ -133,11 +133,11 @@ def _train_pieces() -> "Tokenizer":
 
 
 def _texts() -> list[str]:
-    """Return every text of the rows, in order."""
+    """Return every text of the rows, in order, without the tags of the reasoning, which no piece is to be made of."""
 
     def walk(value: Any) -> list[str]:
         if isinstance(value, str):
-            return [value]
+            return [value.replace("<think>", "").replace("</think>", "")]
         parts = value.values() if isinstance(value, dict) else value
         return [text for part in parts for text in walk(part)]
 
