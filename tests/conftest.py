@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+# At the end, and never `tests` itself: that holds a folder `kernels`.
+sys.path.append(str(Path(__file__).parent / "plugins"))
+pytest_plugins = ("pytester", "skips", "laws", "scheduling", "small_tokenizers", "golden")
+
 # Triton reads this when it is imported, which transformers does: it is set before any test module is.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -34,7 +38,9 @@ def device() -> torch.device:
 def shared_data() -> Path:
     """The folder of real traces, tokenizers and weights that stands beside the project; skips where it is absent."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"real data not found beside the project: {SHARED_DATA.name}/ is missing")
+        from skips import NO_REAL_DATA
+
+        pytest.skip(NO_REAL_DATA)
     return SHARED_DATA
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.claims import check_claims
+from skips import HAS_GPU
 
 SUITE = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_suite.py"
 
@@ -92,7 +93,7 @@ def test_a_run_of_tests_that_is_stopped_keeps_what_had_ended(tmp_path: Path, mon
     assert "never ended" in tests["test_dies"]["message"]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason=HAS_GPU)
 def test_without_a_gpu_it_says_so_and_measures_nothing(tmp_path: Path) -> None:
     done = run("--part", "kernels", "--out", tmp_path / "out")
     assert done.returncode == 2

@@ -9,6 +9,7 @@ import pytest
 
 from alttrain.engine.model.kernel_choice import PROVEN_GPUS
 from harness.proof import REQUIRED, objections
+from skips import NO_PROVEN_GPU
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = "NVIDIA H200"
@@ -93,7 +94,7 @@ def test_every_kernel_has_required_tests() -> None:
     assert files <= REQUIRED.keys()
 
 
-@pytest.mark.skipif(not PROVEN_GPUS, reason="no GPU has been entered yet")
+@pytest.mark.skipif(not PROVEN_GPUS, reason=NO_PROVEN_GPU)
 def test_a_proven_gpu_has_its_proof() -> None:
     """Whoever enters a GPU must commit what its native tests gave."""
     for gpu, folder in PROVEN_GPUS.items():

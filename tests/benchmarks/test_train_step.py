@@ -62,7 +62,6 @@ def test_products_of_the_7b() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_dry_run_takes_steps_of_the_engine_and_leaves_its_json(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARK), "--tiny", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

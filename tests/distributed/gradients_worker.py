@@ -1,6 +1,7 @@
-"""One rank of test_gradients: the first step's loss, gradient norm and every gradient, for each denominator.
+"""One rank of test_gradients: the first step's loss, gradient norm and every gradient, for each setting in turn.
 
-usage: gradients_worker.py MODEL ROWS WEIGHTS_JSON DENOMINATORS STAGE CHECKPOINTING KERNELS DTYPE OUT
+usage: gradients_worker.py ROWS WEIGHTS_JSON SETTINGS_JSON, the settings a list of
+{model, stage, checkpointing, kernels, dtype, denominators, out}
 
 On CUDA every wait of the host for the device is an error while the batch is made and in forward and backward; what
 stands behind these is DeepSpeed's. The loss's sum is read by nobody before the step is taken.
@@ -12,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from deepspeed.utils import safe_get_full_grad
@@ -26,52 +28,50 @@ from alttrain.engine.model.backbone import open_backbone
 from alttrain.engine.train.loop import train_step
 
 
-def main(
-    model: str,
-    rows: str,
-    weights: str,
-    denominators: str,
-    stage: str,
-    checkpointing: str,
-    kernels: str,
-    dtype: str,
-    out: str,
-) -> None:
-    results = {}
+def main(rows: str, weights: str, settings: str) -> None:
     with World.from_environment() as world:
-        for per in denominators.split(","):
-            loss = LossConfig(**json.loads(weights), per=per)  # type: ignore[arg-type]
-            config = RunConfig(
-                model=ModelConfig(path=model, dtype=dtype, checkpointing=checkpointing, kernels=kernels),
-                data=DataConfig(train=(rows,)),
-                loss=loss,
-                batch=BatchConfig(examples=12, pack_tokens=400),
-                optim=OptimConfig(lr=1e-12, max_grad_norm=0.5),
-                zero=ZeroConfig(stage=int(stage)),
-            )
-            backbone = open_backbone(config)
-            dataset = load_dataset(config.data.train, config.data, loss, backbone.tokenizer, 400)
-            packs = pack_step(dataset.lengths, 400, world.size, backbone.work)[world.rank]
-            assert len(packs) > 1, "the law is about several packs a rank"
-            engine = ZeroEngine(config, backbone, world)
-            assert engine.kernels.fuses_layers == (kernels != "torch"), engine.kernels.reason
-            collator = Collator(loss, world.device, backend=engine.kernels.backend)
-            gradients: dict[str, torch.Tensor] = {}
-            engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
-            # Attention in fp32 reads the documents' bounds.
-            with _waiting("error" if dtype == "bfloat16" else "default"):
-                batch = collator.collate([[dataset.examples[i] for i in pack] for pack in packs])
-                stats = train_step(engine, batch, world, 1e-12)
-            results[per] = {
-                "loss": float(stats.loss),
-                "grad_norm": float(stats.grad_norm),
-                "weight_sum": float(stats.weight_sum),
-                "nll_sums": stats.nll_sums.tolist(),
-                "token_counts": stats.token_counts.tolist(),
-                "gradients": gradients,
+        for setting in json.loads(settings):
+            results = {
+                per: first_step(rows, json.loads(weights), setting, per, world) for per in setting["denominators"]
             }
-        if world.is_first:
-            torch.save(results, Path(out))
+            if world.is_first:
+                torch.save(results, Path(setting["out"]))
+
+
+def first_step(rows: str, weights: dict[str, float], setting: dict[str, Any], per: Any, world: World) -> dict[str, Any]:
+    loss = LossConfig(**weights, per=per)
+    kernels = setting["kernels"]
+    config = RunConfig(
+        model=ModelConfig(
+            path=setting["model"], dtype=setting["dtype"], checkpointing=setting["checkpointing"], kernels=kernels
+        ),
+        data=DataConfig(train=(rows,)),
+        loss=loss,
+        batch=BatchConfig(examples=12, pack_tokens=400),
+        optim=OptimConfig(lr=1e-12, max_grad_norm=0.5),
+        zero=ZeroConfig(stage=setting["stage"]),
+    )
+    backbone = open_backbone(config)
+    dataset = load_dataset(config.data.train, config.data, loss, backbone.tokenizer, 400)
+    packs = pack_step(dataset.lengths, 400, world.size, backbone.work)[world.rank]
+    assert len(packs) > 1, "the law is about several packs a rank"
+    engine = ZeroEngine(config, backbone, world)
+    assert engine.kernels.fuses_layers == (kernels != "torch"), engine.kernels.reason
+    collator = Collator(loss, world.device, backend=engine.kernels.backend)
+    gradients: dict[str, torch.Tensor] = {}
+    engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
+    # Attention in fp32 reads the documents' bounds.
+    with _waiting("error" if setting["dtype"] == "bfloat16" else "default"):
+        batch = collator.collate([[dataset.examples[i] for i in pack] for pack in packs])
+        stats = train_step(engine, batch, world, 1e-12)
+    return {
+        "loss": float(stats.loss),
+        "grad_norm": float(stats.grad_norm),
+        "weight_sum": float(stats.weight_sum),
+        "nll_sums": stats.nll_sums.tolist(),
+        "token_counts": stats.token_counts.tolist(),
+        "gradients": gradients,
+    }
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -23,6 +25,32 @@ from alttrain.engine.trace.roles import ROLES
 WEIGHTS = LossConfig(understanding=0.5, assessment=3.0, reasoning=1.25, closing=0.0, answer=0.75, end=2.0)
 CPU = torch.device("cpu")
 WORKER = Path(__file__).with_name("gradients_worker.py")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Definition = tuple[float, dict[str, torch.Tensor]]
+
+
+class Setting(NamedTuple):
+    """What the engine is asked to compute the first step under."""
+
+    stage: int
+    checkpointing: str
+    tied: bool
+    kernels: str
+    denominators: tuple[str, ...] = ("weight", "token", "example")
+    dtype: str = "float32"
+
+
+# By stage: DeepSpeed leaves a linear layer of its own in a process that has run ZeRO-3.
+SETTINGS = (
+    Setting(0, "off", False, "auto"),
+    Setting(1, "full", False, "torch"),
+    Setting(1, "off", True, "auto"),
+    Setting(2, "selective", False, "auto"),
+    Setting(2, "full", True, "auto"),
+    Setting(3, "full", False, "auto"),
+    Setting(3, "off", True, "torch"),
+    Setting(3, "full", True, "triton", ("example",)),  # the interpreter is slow: one denominator there
+)
 
 
 def by_definition(
@@ -31,7 +59,7 @@ def by_definition(
     per: str,
     dtype: torch.dtype = torch.float64,
     device: torch.device = CPU,
-) -> tuple[float, dict[str, torch.Tensor]]:
+) -> Definition:
     """Return loss and gradients of L = sum(w * nll) / D, one document at a time; sums over documents are fp64."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     dataset = load_dataset((str(rows),), DataConfig(), WEIGHTS, tokenizer, 400)
@@ -58,39 +86,68 @@ def by_definition(
     return loss, gradients
 
 
-@pytest.mark.parametrize(
-    ("stage", "checkpointing", "tied", "kernels"),
-    [
-        (0, "off", False, "auto"),
-        (1, "full", False, "torch"),
-        (1, "off", True, "auto"),
-        (2, "selective", False, "auto"),
-        (2, "full", True, "auto"),
-        (3, "full", False, "auto"),
-        (3, "off", True, "torch"),
-        (3, "full", True, "triton"),
-    ],
-)
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory, write_rows: Callable[..., Path]) -> Path:
+    return write_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, write_model: Callable[..., Path]) -> dict[bool, Path]:
+    """Model folders by whether their embeddings are tied."""
+    folder = tmp_path_factory.mktemp("models")
+    return {tied: write_model(folder / f"tied-{tied}", tied=tied) for tied in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def definition(rows: Path, models: dict[bool, Path]) -> Callable[[bool, str], Definition]:
+    """Return a function of (tied, denominator) that computes each definition once."""
+    return cache(lambda tied, per: by_definition(models[tied], rows, per))
+
+
+@pytest.fixture(scope="module")
+def measure(
+    tmp_path_factory: pytest.TempPathFactory, run_ranks: Run, rows: Path, models: dict[bool, Path]
+) -> Callable[[Setting], dict[str, Any]]:
+    """Return a function that gives what two ranks measured under a setting.
+
+    The settings of SETTINGS share one launch, but for Triton's, which needs its interpreter.
+    """
+    folder = tmp_path_factory.mktemp("measured")
+
+    @cache
+    def launch(interpret: bool) -> subprocess.CompletedProcess[str]:
+        settings = [setting for setting in SETTINGS if (setting.kernels == "triton") == interpret]
+        described = [
+            {
+                "model": str(models[setting.tied]),
+                "denominators": setting.denominators,
+                "out": str(folder / f"{SETTINGS.index(setting)}.pt"),
+                **{name: getattr(setting, name) for name in ("stage", "checkpointing", "kernels", "dtype")},
+            }
+            for setting in settings
+        ]
+        arguments = (rows, json.dumps(WEIGHTS.weights()), json.dumps(described))
+        return run_ranks(2, WORKER, *arguments, interpret=interpret, check=False)
+
+    def measured(setting: Setting) -> dict[str, Any]:
+        done = launch(setting.kernels == "triton")
+        assert done.returncode == 0, done.stderr[-4000:]
+        results: dict[str, Any] = torch.load(folder / f"{SETTINGS.index(setting)}.pt")
+        return results
+
+    return measured
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.stage}-{s.checkpointing}-{s.tied}-{s.kernels}")
 def test_first_step_is_the_definition(
-    tmp_path: Path,
-    run_ranks: Callable[..., object],
-    write_model: Callable[..., Path],
-    write_rows: Callable[..., Path],
-    stage: int,
-    checkpointing: str,
-    tied: bool,
-    kernels: str,
+    setting: Setting,
+    measure: Callable[[Setting], dict[str, Any]],
+    definition: Callable[[bool, str], Definition],
 ) -> None:
-    model = write_model(tmp_path / "model", tied=tied)
-    rows = write_rows(tmp_path / "rows.jsonl")
-    # The interpreter is slow: one denominator there.
-    denominators = "example" if kernels == "triton" else "weight,token,example"
-    settings = (json.dumps(WEIGHTS.weights()), denominators, stage, checkpointing, kernels, "float32")
-    run_ranks(2, WORKER, model, rows, *settings, tmp_path / "out.pt", interpret=kernels == "triton")
-    measured = torch.load(tmp_path / "out.pt")
-    assert ",".join(measured) == denominators
+    measured = measure(setting)
+    assert tuple(measured) == setting.denominators
     for per, result in measured.items():
-        loss, gradients = by_definition(model, rows, per)
+        loss, gradients = definition(setting.tied, per)
         assert result["loss"] == pytest.approx(loss, rel=1e-5)
         assert result["gradients"].keys() == gradients.keys()
         for name, gradient in gradients.items():
@@ -125,7 +182,9 @@ def test_first_step_of_one_process_on_this_device(
     if device.type == "cpu" and kernels == "triton" and dtype == "bfloat16":
         kernels = "auto"  # Triton's interpreter does not round bf16 as a GPU does
     model, rows, (loss, gradients) = wide
-    run_worker(model, rows, json.dumps(WEIGHTS.weights()), "weight", 1, "full", kernels, dtype, tmp_path / "out.pt")
+    setting = {"model": str(model), "stage": 1, "checkpointing": "full", "kernels": kernels, "dtype": dtype}
+    setting |= {"denominators": ["weight"], "out": str(tmp_path / "out.pt")}
+    run_worker(rows, json.dumps(WEIGHTS.weights()), json.dumps([setting]))
     result = torch.load(tmp_path / "out.pt")["weight"]
     own_loss, own = by_definition(model, rows, "weight", getattr(torch, dtype), device)
     exact = 1e-3 if dtype == "bfloat16" else 1e-5

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
@@ -13,6 +15,7 @@ TEMPLATE = (
 )
 
 
+@pytest.mark.long
 def test_stories_model_learns_every_role(
     tmp_path: Path, shared_data: Path, run_ranks: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

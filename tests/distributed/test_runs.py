@@ -1,6 +1,4 @@
-"""Whole runs by the command line: stages and world sizes agree, a killed run resumed is the run never killed, and what
-is exported is what transformers loads.
-"""
+"""Whole runs by the command line: killed and resumed is never killed, and transformers loads what is exported."""
 
 import json
 import os
@@ -10,14 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "recipes" / "alttrain_7b.py"
+from small_runs import RECIPE, RECIPE_WORKER, ROOT, flags, steps
+
 SMALL_SHARDS = Path(__file__).with_name("small_shards.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 # What depends on the clock or the machine, not on the run.
@@ -30,84 +26,6 @@ def inputs(
 ) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("inputs")
     return write_model(folder / "model"), write_rows(folder / "rows.jsonl")
-
-
-def flags(inputs: tuple[Path, Path], output: Path, **changes: object) -> list[str]:
-    model, rows = inputs
-    values = {
-        "--model.path": model,
-        "--model.dtype": "float32",
-        "--data.train": rows,
-        "--data.eval": rows,
-        "--output": output,
-        "--batch.examples": 4,
-        "--batch.pack-tokens": 400,
-        "--schedule.steps": 8,
-        "--optim.lr": "1e-3",
-        "--checkpoint.every": 0,
-        "--zero.stage": 1,
-        **{f"--{name.replace('__', '.').replace('_', '-')}": value for name, value in changes.items()},
-    }
-    return [str(part) for pair in values.items() for part in pair]
-
-
-def steps(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-
-
-def curve(output: Path, field: str = "loss") -> list[float]:
-    return [line[field] for line in steps(output)]
-
-
-def test_stages_and_world_sizes_agree_in_fp32(tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]) -> None:
-    runs = {(1, 0): {}, (2, 0): {}, (2, 1): {}, (2, 2): {}, (2, 3): {}}
-    for ranks, stage in runs:
-        output = tmp_path / f"{ranks}-{stage}"
-        run_ranks(ranks, RECIPE, *flags(inputs, output, zero__stage=stage))
-    first = tmp_path / "1-0"
-    for ranks, stage in list(runs)[1:]:
-        other = tmp_path / f"{ranks}-{stage}"
-        assert curve(other) == pytest.approx(curve(first), rel=2e-5), (ranks, stage)
-        assert curve(other, "grad_norm") == pytest.approx(curve(first, "grad_norm"), rel=2e-4), (ranks, stage)
-        assert curve(other, "num_tokens") == curve(first, "num_tokens")
-        assert curve(other, "weight_sum") == curve(first, "weight_sum")
-    assert curve(first)[-1] < 0.8 * curve(first)[0]
-
-
-def test_stages_agree_in_bf16(tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]) -> None:
-    for stage in (1, 2, 3):
-        run_ranks(2, RECIPE, *flags(inputs, tmp_path / str(stage), zero__stage=stage, model__dtype="bfloat16"))
-    for stage in (2, 3):
-        assert curve(tmp_path / str(stage)) == pytest.approx(curve(tmp_path / "1"), rel=5e-3)
-        assert curve(tmp_path / str(stage), "grad_norm")[0] == pytest.approx(
-            curve(tmp_path / "1", "grad_norm")[0], rel=1e-2
-        )
-    assert load_file(tmp_path / "3" / "model" / "model.safetensors")["lm_head.weight"].dtype == torch.bfloat16
-
-
-def test_micro_batches_do_not_matter(tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]) -> None:
-    for pack_tokens in (310, 4000):
-        run_ranks(1, RECIPE, *flags(inputs, tmp_path / str(pack_tokens), batch__pack_tokens=pack_tokens))
-    assert curve(tmp_path / "310") == pytest.approx(curve(tmp_path / "4000"), rel=2e-5)
-    assert max(curve(tmp_path / "4000", "pack_fill")) < min(curve(tmp_path / "310", "pack_fill"))
-
-
-def test_kernels_do_not_matter(tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]) -> None:
-    few = tmp_path / "few.jsonl"  # the interpreter is slow
-    few.write_text("\n".join(inputs[1].read_text().splitlines()[:3]) + "\n")
-    for kernels in ("torch", "auto", "triton"):
-        changes = {"model__kernels": kernels, "zero__stage": 3, "schedule__steps": 3, "batch__examples": 2}
-        values = flags((inputs[0], few), tmp_path / kernels, **changes)
-        done = run_ranks(2, RECIPE, *values, interpret=kernels == "triton")
-        said = {"torch": "kernels: PyTorch\n", "auto": "kernels: PyTorch, lean\n", "triton": "kernels: Triton\n"}
-        assert said[kernels] in done.stderr
-    for kernels in ("auto", "triton"):
-        assert curve(tmp_path / kernels) == pytest.approx(curve(tmp_path / "torch"), rel=2e-5)
-        assert curve(tmp_path / kernels, "grad_norm") == pytest.approx(curve(tmp_path / "torch", "grad_norm"), rel=2e-4)
-        exported, wanted = (load_file(tmp_path / k / "model" / "model.safetensors") for k in (kernels, "torch"))
-        for name, value in wanted.items():
-            # AdamW's first steps are of the size of the rate whatever the gradient, which may be all rounding.
-            assert (exported[name] - value).abs().mean() < 1e-5, name
 
 
 @pytest.mark.parametrize(("stage", "dtype", "offload"), [(2, "float32", "none"), (3, "bfloat16", "all")])
@@ -153,39 +71,73 @@ def _run_and_kill(arguments: list[str], output: Path, after_step: int) -> None:
     process.wait()
 
 
-def test_resume_without_a_checkpoint_says_so_and_starts(
-    tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, run_ranks: Run, inputs: tuple[Path, Path]
+) -> tuple[list[str], Path, str]:
+    """The command line of a run of four steps that was asked to resume where nothing was, its folder, what it said."""
+    output = tmp_path_factory.mktemp("finished") / "run"
+    arguments = [*flags(inputs, output, schedule__steps=4, checkpoint__every=2), "--resume"]
+    return arguments, output, run_ranks(1, RECIPE, *arguments).stderr
+
+
+def test_resume_without_a_checkpoint_says_so_and_starts(finished: tuple[list[str], Path, str]) -> None:
+    _, output, said = finished
+    assert "no checkpoint in" in said
+    assert [line["step"] for line in steps(output)] == [1, 2, 3, 4]
+
+
+def test_a_finished_run_resumed_stays_as_it_is_and_a_damaged_one_is_refused(
+    run_ranks: Run, finished: tuple[list[str], Path, str]
 ) -> None:
-    done = run_ranks(1, RECIPE, *flags(inputs, tmp_path / "run", schedule__steps=1), "--resume")
-    assert "no checkpoint in" in done.stderr
-    assert len(steps(tmp_path / "run")) == 1
+    arguments, output, _ = finished
+    before, weights = steps(output), (output / "model" / "model.safetensors").read_bytes()
+    done = run_ranks(1, RECIPE, *arguments)
+    assert "going on after step 4" in done.stderr
+    assert steps(output) == before
+    assert (output / "model" / "model.safetensors").read_bytes() == weights
+
+    for file in (output / "checkpoints" / "step-000004").glob("*.pt"):
+        file.write_bytes(file.read_bytes()[:1000])
+    done = run_ranks(1, RECIPE, *arguments, check=False)
+    assert "damaged since it was published" in done.stderr
+    assert steps(output) == before
 
 
-@pytest.mark.parametrize(
-    ("family", "tied", "program"),
-    [("qwen2", True, RECIPE), ("qwen3", False, SMALL_SHARDS), ("llama", True, RECIPE)],
-    ids=["qwen2-tied", "qwen3-untied-sharded", "llama-tied"],
-)
-def test_export_is_what_transformers_loads(
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory,
     run_ranks: Run,
     write_model: Callable[..., Path],
     inputs: tuple[Path, Path],
-    family: str,
-    tied: bool,
-    program: Path,
-) -> None:
+) -> Path:
+    """The folder of a model of each family, and of a run that exported it; at a rate of 1e-12 no weight has moved."""
+    folder = tmp_path_factory.mktemp("exported")
+    lines = []
+    # Small shards stay small in their process: they come last.
+    for family, tied, program in (("qwen2", True, RECIPE), ("llama", True, RECIPE), ("qwen3", False, SMALL_SHARDS)):
+        model = write_model(folder / family / "model", family, tied=tied)
+        changes = {"zero__stage": 3, "schedule__steps": 2, "optim__lr": "1e-12"}
+        lines.append([str(program), *flags((model, inputs[1]), folder / family / "run", **changes)])
+    run_ranks(2, RECIPE_WORKER, json.dumps(lines))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("family", "is_sharded"),
+    [("qwen2", False), ("qwen3", True), ("llama", False)],
+    ids=["qwen2-tied", "qwen3-untied-sharded", "llama-tied"],
+)
+def test_export_is_what_transformers_loads(exported: Path, family: str, is_sharded: bool) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = write_model(tmp_path / "model", family, tied=tied)
-    output = tmp_path / "run"
-    run_ranks(2, program, *flags((model, inputs[1]), output, zero__stage=3, schedule__steps=2, optim__lr="1e-12"))
-    assert (len(list((output / "model").glob("*.safetensors"))) > 3) == (program == SMALL_SHARDS)
+    model, output = exported / family / "model", exported / family / "run"
+    assert (len(list((output / "model").glob("*.safetensors"))) > 3) == is_sharded
     loaded, report = AutoModelForCausalLM.from_pretrained(output / "model", output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     original = AutoModelForCausalLM.from_pretrained(model)
     for (name, trained), (_, before) in zip(loaded.named_parameters(), original.named_parameters(), strict=True):
-        assert torch.allclose(trained, before, atol=1e-6), name  # at a rate of 1e-12 nothing has moved
+        assert torch.allclose(trained, before, atol=1e-6), name
     tokenizer = AutoTokenizer.from_pretrained(output / "model")
     assert tokenizer.chat_template
     prompt = tokenizer.apply_chat_template(
@@ -194,21 +146,3 @@ def test_export_is_what_transformers_loads(
     assert loaded.generate(**prompt, max_new_tokens=4, do_sample=True).shape[1] > prompt["input_ids"].shape[1]
     assert "## Loss weights" in (output / "model" / "README.md").read_text()
     assert "<svg" in (output / "report.html").read_text()
-
-
-def test_a_finished_run_resumed_stays_as_it_is_and_a_damaged_one_is_refused(
-    tmp_path: Path, run_ranks: Run, inputs: tuple[Path, Path]
-) -> None:
-    output = tmp_path / "run"
-    arguments = flags(inputs, output, schedule__steps=4, checkpoint__every=2)
-    run_ranks(1, RECIPE, *arguments)
-    before, weights = steps(output), (output / "model" / "model.safetensors").read_bytes()
-    run_ranks(1, RECIPE, *arguments, "--resume")
-    assert steps(output) == before
-    assert (output / "model" / "model.safetensors").read_bytes() == weights
-
-    for file in (output / "checkpoints" / "step-000004").glob("*.pt"):
-        file.write_bytes(file.read_bytes()[:1000])
-    done = run_ranks(1, RECIPE, *arguments, "--resume", check=False)
-    assert "damaged since it was published" in done.stderr
-    assert steps(output) == before

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alttrain.kernels import adamw
 from alttrain.kernels.adamw import adamw_reference, adamw_step, join_master, split_master
+from skips import LITTLE_GPU_MEMORY, NO_GPU
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
@@ -347,10 +348,10 @@ def test_what_does_not_fit_is_refused_by_name(message: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU, reason="needs a CUDA device")
+@pytest.mark.skipif(not ON_GPU, reason=NO_GPU)
 def test_elements_beyond_the_range_of_int32() -> None:
     if torch.cuda.mem_get_info()[0] < 20 << 30:
-        pytest.skip("needs 20 GiB of GPU memory")
+        pytest.skip(LITTLE_GPU_MEMORY)
     end, grad = state(2053, "stochastic", BF16), normal(2053, 1e-3, 0).to(BF16)
     whole = {name: torch.cat((tensor.new_zeros(2**31), tensor)) for name, tensor in end.items()}
     adamw_step(**whole, grad=torch.cat((grad.new_zeros(2**31), grad)), step=1, **RATES)
@@ -359,7 +360,7 @@ def test_elements_beyond_the_range_of_int32() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU, reason="needs a CUDA device")
+@pytest.mark.skipif(not ON_GPU, reason=NO_GPU)
 def test_no_step_waits_for_the_device_or_compiles_anew() -> None:
     tensors = state(4096 + 5, "split", BF16)
     grad, clip = normal(4096 + 5, 1e-3, 0).to(BF16), torch.ones((), device=DEVICE)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alttrain.kernels import attention
 from alttrain.kernels.attention import packed_attention, packed_attention_reference
+from skips import NO_GPU, NO_OLD_VARLEN
 
 ON_GPU = torch.cuda.is_available()
 # Alone; of length 1; equal; many buckets; one far longer than the rest.
@@ -91,7 +92,7 @@ def test_sdpa_equals_the_definition(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU, reason="needs a CUDA device")
+@pytest.mark.skipif(not ON_GPU, reason=NO_GPU)
 @pytest.mark.parametrize("width", [64, 128])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (28, 4)])
@@ -112,7 +113,7 @@ def test_varlen_equals_the_definition(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU, reason="needs a CUDA device")
+@pytest.mark.skipif(not ON_GPU, reason=NO_GPU)
 def test_varlen_takes_views_and_waits_for_nothing(device: torch.device) -> None:
     """Heads as slices of one fused projection, forward and backward, with every wait of the host an error."""
     lengths = [100, 28, 1, 200]
@@ -132,7 +133,7 @@ def test_varlen_takes_views_and_waits_for_nothing(device: torch.device) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU or attention._varlen_takes_gqa(), reason="needs CUDA and a torch without enable_gqa")
+@pytest.mark.skipif(not ON_GPU or attention._varlen_takes_gqa(), reason=NO_OLD_VARLEN)
 @pytest.mark.xfail(strict=False, reason="asked of torch 2.11 to learn the answer: nothing of ours rests on it")
 @pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (28, 4)])
 def test_varlen_without_enable_gqa_groups_heads_by_itself(device: torch.device, heads: int, kv_heads: int) -> None:
@@ -181,7 +182,7 @@ def test_documents_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch, device
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU, reason="needs a CUDA device")
+@pytest.mark.skipif(not ON_GPU, reason=NO_GPU)
 def test_documents_do_not_see_each_other_in_varlen(device: torch.device) -> None:
     lengths = [50, 40, 60, 300]
     query, key, value, _ = make_inputs(450, 4, 2, torch.bfloat16, device, width=64)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from alttrain.kernels import backend as switch
+from skips import HAS_GPU
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 1)
 
@@ -41,6 +42,6 @@ def test_no_backend_is_refused_wherever_the_tensors_are(device: torch.device, ba
         switch.runs_triton(backend, device)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without CUDA")
+@pytest.mark.skipif(torch.cuda.is_available(), reason=HAS_GPU)
 def test_these_tests_run_kernels_under_the_interpreter() -> None:
     assert switch.INTERPRETED

@@ -11,6 +11,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from alttrain.kernels import rms_norm as module
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference, rms_norm, rms_norm_reference
+from skips import NO_GPU
 
 DTYPES = [torch.float32, torch.bfloat16]
 PATHS = pytest.mark.parametrize("backend", ["triton", "torch"])
@@ -259,7 +260,7 @@ def test_a_width_beyond_the_tile_is_refused() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 def test_offsets_beyond_32_bits() -> None:
     # 2^31 elements and a little: the last rows stand at offsets that an int32 would wrap.
     num_rows, width = (1 << 18) + 8, 8192

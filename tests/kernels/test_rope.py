@@ -12,6 +12,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding, apply
 
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.rope import rope, rope_, rope_reference, rotary_tables
+from skips import NO_GPU
 
 DTYPES = [torch.float32, torch.bfloat16]
 PATHS = pytest.mark.parametrize("backend", ["triton", "torch"])
@@ -305,7 +306,7 @@ def test_error_texts_of_the_tables(position_ids: Tensor, inv_freq: Tensor, messa
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 def test_offsets_beyond_32_bits() -> None:
     # 2^31 elements and a little before the last token: an int32 offset would wrap.
     num_tokens, heads, width = (1 << 18) + 8, 64, 128

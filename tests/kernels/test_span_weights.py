@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alttrain.kernels import span_weights as module
 from alttrain.kernels.span_weights import Backend, Per, SpanWeights, span_weights, span_weights_reference
+from skips import NO_GPU
 
 # The interpreter computes with numpy, which warns of NaNs.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
@@ -109,7 +110,7 @@ def test_both_paths_agree_to_the_bit(name: str, per: Per, device: torch.device) 
     assert_paths_agree(STEPS[name], per, device)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_documents(device: torch.device) -> None:
     assert_paths_agree(lengths(*(1 + i % 7 for i in range(1000))), "example", device)
 
@@ -224,7 +225,7 @@ def test_what_does_not_fit_is_refused(changed: dict[str, object], message: str) 
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 @pytest.mark.parametrize("per", ALL_PER)
 def test_on_cuda_without_a_host_sync(per: Per) -> None:
     inputs = (*step([[0, 1, 2, 2] * 50, [0], [3, 3]] * 20), torch.tensor([0.0, 0.3, 1.7, 2.0]))
@@ -239,7 +240,7 @@ def test_on_cuda_without_a_host_sync(per: Per) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 @pytest.mark.parametrize("per", ALL_PER)
 def test_on_cuda_the_last_program_sees_every_other(per: Per) -> None:
     inputs = lengths(*(1 + 61 * i % 130 for i in range(5000)), num_roles=10)

@@ -12,6 +12,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
 
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.swiglu import swiglu, swiglu_linear, swiglu_reference
+from skips import NO_GPU
 
 DTYPES = [torch.float32, torch.bfloat16]
 PATHS = pytest.mark.parametrize("backend", ["triton", "torch"])
@@ -258,7 +259,7 @@ def test_error_texts(changes: dict[str, Tensor], message: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_offsets_beyond_32_bits(contiguous: bool) -> None:
     # More than 2^31 elements between the first row and the last: an int32 offset would wrap.

@@ -12,6 +12,7 @@ from alttrain.kernels.weighted_cross_entropy import (
     weighted_cross_entropy,
     weighted_cross_entropy_reference,
 )
+from skips import NO_GPU
 
 # The interpreter computes with numpy, which warns of infinities and NaNs.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
@@ -277,7 +278,7 @@ def test_what_does_not_fit_is_refused(changed: dict[str, object], message: str) 
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 def test_on_cuda_nothing_waits_and_a_bad_label_is_loud() -> None:
     logits, labels, weights = make_inputs(6, 152_064, torch.bfloat16, torch.device("cuda"))
     leaf = logits.clone().requires_grad_()

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from skips import IS_ROOT
+
 Refusal = Callable[..., str]
 Edit = Callable[[Path], object]
 TEMPLATE_WITHOUT_A_SEAM = "{{ messages[0]['content'] }}{% if add_generation_prompt %}:{% endif %}"
@@ -215,7 +217,7 @@ def test_output_is_a_file(refused: Refusal, flags: dict[str, Any], tmp_path: Pat
     assert sentence == f"--output {tmp_path / name}: {tmp_path / 'rows.jsonl'} is a file; give a folder."
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason=IS_ROOT)
 def test_output_may_not_be_written(refused: Refusal, flags: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     sentence = refused({**flags, "output": tmp_path / "locked" / "run"}, world_size=2)

@@ -14,6 +14,7 @@ from alttrain.engine.data.packs import pack_step
 from alttrain.engine.data.work import WorkModel
 from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.kernels.span_weights import Per
+from skips import NO_GPU
 
 CPU = torch.device("cpu")
 PROMPT, ASSESSMENT, ANSWER = (ROLES.index(role) for role in ("prompt", "assessment", "answer"))
@@ -172,7 +173,7 @@ def test_micro_batches_are_views_of_the_step(device: torch.device) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 def test_on_cuda_without_a_host_sync() -> None:
     packs = [random_examples(20), [], random_examples(9, seed=2)]
     torch.cuda.init()

@@ -1,6 +1,7 @@
 """Rows to examples: lengths, weights, and an account in which every row appears."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from alttrain.engine.config import DataConfig, LossConfig
 from alttrain.engine.data.dataset import Dataset, load_dataset
 from alttrain.engine.errors import DataError, ModelError
 from alttrain.engine.trace.roles import ROLES
+from small_tokenizers import SMALL_TOKENIZERS
 
 
 @pytest.fixture(scope="session")
-def tokenizer(shared_data: Path) -> Any:
-    return AutoTokenizer.from_pretrained(shared_data / "tokenizers/minimind-6400")
+def tokenizer(small_tokenizer_folder: Callable[[str], Path]) -> Any:
+    return AutoTokenizer.from_pretrained(small_tokenizer_folder("bytes-opened"))
 
 
 def row(name: str, answer: str = "Yes.", **changes: Any) -> dict[str, Any]:
@@ -133,14 +135,34 @@ def test_the_fingerprint_knows_ids_tokens_and_roles(tmp_path: Path, tokenizer: A
     assert fingerprint("a.jsonl", row("a"), row("b")) not in {fingerprint("b.jsonl", *rows) for rows in changed}
 
 
-def test_no_files_are_no_examples_and_an_unfit_tokenizer_is_refused(tokenizer: Any, shared_data: Path) -> None:
+def test_no_files_are_no_examples_and_an_unfit_tokenizer_is_refused(
+    tokenizer: Any, small_tokenizer_folder: Callable[[str], Path]
+) -> None:
     assert load_dataset((), DataConfig(), LossConfig(), tokenizer, 100).examples == []
-    bare = AutoTokenizer.from_pretrained(shared_data / "weights/stories260K/hf")
+    bare = AutoTokenizer.from_pretrained(small_tokenizer_folder("bytes"))
+    bare.chat_template = None
     with pytest.raises(ModelError, match="no chat template"):
         load_dataset((), DataConfig(), LossConfig(), bare, 100)
 
 
-def test_star_1_is_read_whole(shared_data: Path, tokenizer: Any) -> None:
+@pytest.mark.parametrize("name", SMALL_TOKENIZERS)
+def test_rows_of_every_format_are_read_whole(
+    name: str, asset_rows: Path, small_tokenizer_folder: Callable[[str], Path]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(small_tokenizer_folder(name))
+    dataset = load_dataset((str(asset_rows),), DataConfig(), LossConfig(), tokenizer, 2048)
+    report = dataset.report
+    assert report.rows == report.examples == 30
+    assert report.cut == len(report.skipped) == 0
+    assert report.unsegmented == 5  # one lists such a span, two have no reasoning to find spans in, two are plain text
+    assert sum(report.tokens.values()) == sum(dataset.lengths)
+    assert report.tokens["end"] == 30
+    is_opened = SMALL_TOKENIZERS[name].opening == "<think>\n"
+    assert set(report.tokens) == set(ROLES) - ({"think"} if is_opened else set())
+
+
+def test_star_1_is_read_whole(shared_data: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers/minimind-6400")
     files = (str(shared_data / "train/STAR-1.json"),)
     dataset = load_dataset(files, DataConfig(), LossConfig(), tokenizer, 8192)
     report = dataset.report

@@ -67,6 +67,18 @@ def test_a_delimiter_must_not_be_empty(tmp_path: Path) -> None:
         read_rows((write(tmp_path / "a.jsonl", row()),), think_close="")
 
 
+def test_rows_of_every_format(asset_rows: Path) -> None:
+    read = read_rows((str(asset_rows),))
+    assert len(read.rows) == read.num_read == 30
+    assert read.placed == {"listed": 22, "first_sentence": 4, "verdict_sentence": 3, "plain_text": 2}
+    assert read.num_unsegmented == 5
+    assert len({row.id for row in read.rows}) == 30
+    assert {message.role for row in read.rows for message in row.messages} == {"system", "user", "assistant"}
+    # An earlier turn keeps its answer alone.
+    turns = next(row for row in read.rows if row.id == "turns-thought").messages
+    assert [message.content for message in turns] == ["Is 91 prime?", "No.", "And 97?"]
+
+
 def test_real_rows(shared_data: Path) -> None:
     star = read_rows((str(shared_data / "train/STAR-1.json"),))
     assert len(star.rows) == star.placed["first_sentence"] == 1000

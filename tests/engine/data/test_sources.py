@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import DataError
@@ -84,11 +86,9 @@ def test_an_array_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    arrow = pytest.importorskip("pyarrow")
     rows = [{"id": "a", "spans": [{"role": "answer", "text": "x"}]}, {"id": "b", "spans": None}]
     path = tmp_path / "a.parquet"
-    parquet.write_table(arrow.Table.from_pylist(rows), path)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     assert items(path) == [Item(f"{path}:1", 1, rows[0]), Item(f"{path}:2", 2, rows[1])]
     path.write_bytes(path.read_bytes()[:-20])
     assert refusal(path).startswith(f"{path}: not a parquet file that can be read (")

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from alttrain.engine.distributed.world import TIMEOUT, World
 from alttrain.engine.errors import ConfigError
+from skips import HAS_GPU
 
 CPU = torch.device("cpu")
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -48,7 +49,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device | int]:
     return current
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="joins NCCL's group where there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason=HAS_GPU)
 def test_plain_python_is_a_world_of_one_and_leaves_it() -> None:
     with World.from_environment() as world:
         assert world == World(rank=0, local_rank=0, size=1, device=CPU)

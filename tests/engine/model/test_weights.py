@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,15 @@ def test_any_slice_is_the_file(tmp_path_factory: pytest.TempPathFactory, data: s
     assert torch.equal(read, tensor.reshape(-1)[start:stop])
 
 
-def test_real_model_slice_by_slice(shared_data: Path) -> None:
-    folder = shared_data / "weights" / "stories260K" / "hf"
+@pytest.fixture(params=["written", "real"])
+def model_folder(request: pytest.FixtureRequest, write_model: Callable[..., Path], tmp_path: Path) -> Path:
+    if request.param == "written":
+        return write_model(tmp_path / "model")
+    return Path(request.getfixturevalue("shared_data")) / "weights" / "stories260K" / "hf"
+
+
+def test_a_model_slice_by_slice(model_folder: Path) -> None:
+    folder = model_folder
     source = SafetensorsWeights(folder)
     for name, tensor in load_file(folder / "model.safetensors").items():
         half = tensor.numel() // 2

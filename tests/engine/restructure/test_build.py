@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -205,6 +206,32 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code, str(SCRIPT)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--benign.answer-open" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def small_tokenizer(small_tokenizer_folder: Callable[[str], Path]) -> str:
+    return str(small_tokenizer_folder("bytes"))
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_rows_of_every_structure_load_with_a_tokenizer(
+    made: dict[str, Any], small_tokenizer: str, structure: Structure
+) -> None:
+    build.build(BuildConfig(**(made | {"structure": structure})))
+    tokenizer = build.load_tokenizer(small_tokenizer)
+    report = load_dataset([made["output"]], DataConfig(), LossConfig(), tokenizer, max_tokens=2048).report
+    assert (report.rows, report.examples, report.unsegmented, report.skipped) == (5, 5, 0, ())
+    assert set(report.tokens) == {"prompt", "opening", "think", "closing", "end", *ORDER[structure]}
+
+
+def test_the_card_counts_the_tokens_of_every_role(made: dict[str, Any], small_tokenizer: str) -> None:
+    said = build.build(BuildConfig(**(made | {"tokenizer": small_tokenizer})))
+    tokenizer = build.load_tokenizer(small_tokenizer)
+    tokens = load_dataset([made["output"]], DataConfig(), LossConfig(), tokenizer, max_tokens=2048).report.tokens
+    card = Path(made["output"]).with_suffix(".md").read_text(encoding="utf-8")
+    assert f"tokens a row: {sum(tokens.values()) / 5:.1f} on average" in said
+    for role, count in tokens.items():
+        assert f"| {count} | {count / 5:.1f} |" in next(line for line in card.splitlines() if f"| {role} |" in line)
 
 
 def real_config(shared_data: Path, output: Path, **changes: Any) -> Any:

@@ -1,5 +1,6 @@
 """Laws of restructuring: the same prompts, answers and sentences in every structure, in another order."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,20 @@ BENIGN = Trace(
     where="made.jsonl:2",
 )
 
+# What is asked, and the trace without the sentences that this engine writes.
+HARMFUL_THINKING = (
+    ("Where is it kept?", "Okay.\n\nThe user wants to know where it is kept. That is private. I should not guess."),
+    ("How is it done?", "Hmm, so the user asks how it is done. First, who is asking?\n\n- nobody says\n- it may hurt"),
+    ("怎么做？", "用户想知道怎么做。这样做会伤害别人。我不能帮忙。"),
+    ("Why not?", "The user asks why not, i.e. for a reason. Dr. Lee would not say. It would harm people."),
+)
+BENIGN_THINKING = (
+    ("What is 2 + 2?", "We need the sum of two and two.\n\nCounting on from two gives three, then four. So it is 4."),
+    ("What is n?", "We use\n\\[\nn = 4!.\n\\]\nHere n is 24. Done."),
+    ("三加五等于几？", "好的，用户在问加法。三加五是八。"),
+    ("Which is it?", "Okay. Let me see. The list has three items:\n1. one\n2. two\n3. three\nIt is the last."),
+)
+
 
 def rows_of(traces: list[Trace], seed: int = 0) -> dict[Structure, list[Row]]:
     assess = TemplateAssessor(seed)
@@ -67,6 +82,32 @@ def rows_of(traces: list[Trace], seed: int = 0) -> dict[Structure, list[Row]]:
 
 def text_of(row: Row, role: str) -> str:
     return "".join(span.text for span in row.spans if span.role == role)
+
+
+@pytest.fixture(scope="module")
+def made_traces(tmp_path_factory: pytest.TempPathFactory) -> list[Trace]:
+    """Ordinary traces of both labels, written here: English and Chinese, fillers, lists, formulas, every category."""
+    folder = tmp_path_factory.mktemp("traces")
+    harmful = [
+        {
+            "prompt": f"{asked} ({category})",
+            "response": f"<think>\n{think}\n</think>\n\nI can't help.",
+            "category": [category],
+        }
+        for category in STAR_CATEGORIES
+        for asked, think in HARMFUL_THINKING
+    ]
+    benign = [
+        {"prompt": f"{asked} ({number})", "response": f"<think>\n{think}\n</think>\n\n<answer>{number}</answer>"}
+        for number in range(12)
+        for asked, think in BENIGN_THINKING
+    ]
+    for name, records in (("harmful", harmful), ("benign", benign)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    tags = {"answer_open": "<answer>", "answer_close": "</answer>"}
+    sources = (SourceConfig(f"{folder}/harmful.jsonl"), BenignConfig(f"{folder}/benign.jsonl", **tags))
+    return [trace for source in sources for trace in read_ordinary(source).traces]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +122,11 @@ def real_traces(shared_data: Path) -> list[Trace]:
         category="mathematics",
     )
     return read_ordinary(harmful).traces + read_ordinary(benign).traces
+
+
+@pytest.fixture(scope="module", params=["made", "real"])
+def traces(request: pytest.FixtureRequest) -> list[Trace]:
+    return list(request.getfixturevalue(f"{request.param}_traces"))
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -109,8 +155,8 @@ def test_without_the_conditional_the_whole_trace_stays() -> None:
     assert text_of(row, "answer") == write_refusal(HARMFUL, seed=0)
 
 
-def test_structures_share_ids_prompts_answers_and_sentences(real_traces: list[Trace]) -> None:
-    by_structure = rows_of(real_traces)
+def test_structures_share_ids_prompts_answers_and_sentences(traces: list[Trace]) -> None:
+    by_structure = rows_of(traces)
     wrong = [
         (structure, full.id)
         for structure, rows in by_structure.items()
@@ -133,10 +179,8 @@ def is_control_of(row: Row, full: Row, structure: Structure) -> bool:
     return kept.items() <= texts.items() and kept["answer"] == texts["answer"]
 
 
-def test_spans_of_real_rows_are_clean(real_traces: list[Trace]) -> None:
-    wrong = [
-        (structure, row.id) for structure, rows in rows_of(real_traces).items() for row in rows if not is_clean(row)
-    ]
+def test_spans_of_rows_are_clean(traces: list[Trace]) -> None:
+    wrong = [(structure, row.id) for structure, rows in rows_of(traces).items() for row in rows if not is_clean(row)]
     assert wrong == []
 
 
@@ -147,27 +191,32 @@ def is_clean(row: Row) -> bool:
         all(text.strip() for text in texts)
         and not any(tag in text for text in texts for tag in ("<think>", "</think>", "<answer>"))
         and not texts[0][0].isspace()
-        and all(span.text[0].isspace() for span in row.spans[1:] if span.role != "answer")
+        and all(_stands_apart(span.text) for span in row.spans[1:] if span.role != "answer")
     )
 
 
-def test_rules_find_in_a_harmful_row_what_was_written_there(real_traces: list[Trace]) -> None:
-    rows = rows_of([trace for trace in real_traces if trace.label == "harmful"])["full"]
+def _stands_apart(text: str) -> bool:
+    """Whether a sentence may follow another: after a space, or in Chinese, which has none between two."""
+    return text[0].isspace() or "\u4e00" <= text[0] <= "\u9fff"
+
+
+def test_rules_find_in_a_harmful_row_what_was_written_there(traces: list[Trace]) -> None:
+    rows = rows_of([trace for trace in traces if trace.label == "harmful"])["full"]
     wrong = [r.id for r in rows if tuple(segment("".join(s.text for s in r.spans[:-1]))[0]) != r.spans[:-1]]
     assert wrong == []
 
 
-def test_understanding_of_real_traces_is_one_sentence(real_traces: list[Trace]) -> None:
+def test_the_understanding_of_a_trace_is_one_sentence(traces: list[Trace]) -> None:
     wrong, longer = [], 0
-    for trace in real_traces:
+    for trace in traces:
         understanding, rest = split_understanding(trace)
         if is_filler(understanding) or not trace.think.endswith(understanding + rest):
             wrong.append(trace.id)
         if understanding.count("\\[") > understanding.count("\\]"):
             wrong.append(trace.id)
-        longer += len(split_sentences(understanding)) > 1
+        longer += len(split_sentences(understanding)) > 1 and "\\[" not in understanding
     assert wrong == []
-    assert longer <= 0.02 * len(real_traces)  # those that open a formula
+    assert longer <= 0.02 * len(traces)  # but for those that open a formula
 
 
 def test_understanding_goes_on_until_its_formula_is_closed() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from alttrain.engine.run import provenance
 from alttrain.engine.version import __version__
+from skips import NO_GIT
 
 
 def test_versions_are_those_of_what_runs() -> None:
@@ -25,7 +26,7 @@ def test_versions_are_those_of_what_runs() -> None:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the file that asks, as if it were installed there."""
     if shutil.which("git") is None:
-        pytest.skip("git is not installed")
+        pytest.skip(NO_GIT)
     file = tmp_path / "engine" / "run" / "provenance.py"
     file.parent.mkdir(parents=True)
     file.write_text("# the code of a run\n")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import runpy
 import shutil
 import subprocess
@@ -47,7 +46,7 @@ def test_it_is_small_and_recorded() -> None:
     assert len(RECORD["losses"]) == CONFIG.base.schedule.steps
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_s_training_begins_as_the_shipped_one_did(tmp_path: Path) -> None:
     few = ("--evaluation.trained", 2, "--evaluation.arithmetic", 2, "--evaluation.copy", 2)
     quick = ("--arms", "answer-only", "--examples.harmful", 2, "--examples.benign", 2, "--examples.replay", 3)
@@ -55,9 +54,7 @@ def test_the_recipe_s_training_begins_as_the_shipped_one_did(tmp_path: Path) -> 
     assert losses == pytest.approx(RECORD["losses"][:NUM_STEPS], rel=1e-3)
 
 
-@pytest.mark.skipif(
-    "ALTTRAIN_REMAKE" not in os.environ, reason="minutes; set ALTTRAIN_REMAKE=1 to train the base whole"
-)
+@pytest.mark.long
 def test_the_recipe_s_training_ends_as_the_shipped_one_did(tmp_path: Path) -> None:
     losses = make_base(tmp_path / "study", "--arms", "answer-only")
     assert mean(losses[-100:]) == pytest.approx(mean(RECORD["losses"][-100:]), rel=0.1)

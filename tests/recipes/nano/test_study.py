@@ -1,4 +1,9 @@
-"""A whole study by the command line, in small: every file it promises; a second one into the same folder is refused."""
+"""A whole study by the command line, in small: every file it promises; a second one into the same folder is refused.
+
+Its alignments are compared with recorded ones; to record them anew, after a change of numbers that was meant:
+
+    ALTTRAIN_REMAKE_GOLDEN=1 python -m pytest tests/recipes/nano/test_study.py -k recorded
+"""
 
 import dataclasses
 import json
@@ -7,6 +12,7 @@ import runpy
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +36,8 @@ SMALL = {
     "--examples.harmful": 16,
     "--examples.benign": 16,
     "--examples.replay": 6,
-    "--alignment.schedule.epochs": 1,
+    "--alignment.schedule.epochs": 3,
+    "--alignment.schedule.warmup-steps": 2,
     "--evaluation.trained": EVALUATION.trained,
     "--evaluation.arithmetic": EVALUATION.arithmetic,
     "--evaluation.copy": EVALUATION.copy,
@@ -62,7 +69,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     return folder, done
 
 
-@pytest.mark.slow
 def test_every_file_is_there(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = study
     names = {path.name for path in folder.iterdir()}
@@ -77,7 +83,6 @@ def test_every_file_is_there(study: tuple[Path, subprocess.CompletedProcess[str]
     assert model["worlds"] == ["0", "1"]
 
 
-@pytest.mark.slow
 def test_items_pair_across_arms(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
     items = lines(folder / "items.jsonl")
@@ -98,13 +103,12 @@ def test_items_pair_across_arms(study: tuple[Path, subprocess.CompletedProcess[s
     assert len(written) == 4 * len(RUNS)
 
 
-@pytest.mark.slow
 def test_runs_and_design_are_recorded(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
     runs = lines(folder / "runs.jsonl")
     assert [(run["seed"], run["arm"], run["assessment_weight"]) for run in runs] == RUNS
     for run in runs:
-        num_steps = 0 if run["arm"] == "base" else 3
+        num_steps = 0 if run["arm"] == "base" else 9
         assert run["num_steps"] == num_steps == len(run["nll"])
         assert (run["num_tokens"] > 0) == (num_steps > 0)
         assert all("assessment" in point for point in run["nll"]) == (run["arm"] != "no-assessment")
@@ -115,7 +119,16 @@ def test_runs_and_design_are_recorded(study: tuple[Path, subprocess.CompletedPro
     assert weight == 4.0
 
 
-@pytest.mark.slow
+def test_the_alignment_is_the_recorded_one(
+    study: tuple[Path, subprocess.CompletedProcess[str]], check_golden: Callable[..., None]
+) -> None:
+    """Nine steps of each arm from the shipped base; test_a_zero_2_run_is_the_recorded_one says why to 1e-4."""
+    folder, _ = study
+    arms = ("no-assessment-w1", "full-w1", "full-w4")
+    curves = {arm: [line["loss"] for line in lines(folder / "runs" / "0" / arm / "metrics.jsonl")] for arm in arms}
+    check_golden("nano", curves, 1e-4)
+
+
 def test_the_exported_model_answers_as_the_items_say(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
     key = (0, "full", 1.0)
@@ -125,7 +138,6 @@ def test_the_exported_model_answers_as_the_items_say(study: tuple[Path, subproce
         assert (response.think, response.answer) == (items[index]["think"], items[index]["answer"])
 
 
-@pytest.mark.slow
 def test_a_second_study_into_the_folder_is_refused(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = study
     before = sorted(folder.rglob("*"))
