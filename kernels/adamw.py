@@ -219,7 +219,7 @@ def _store(pointer, offsets, value, mask, random_bits):  # type: ignore[no-untyp
     tl.store(pointer + offsets, value, mask=mask)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["offset", "step", "seed"])  # type: ignore[untyped-decorator]
 def _adamw_kernel(  # type: ignore[no-untyped-def]
     param_ptr,  # (N,) fp32 or bf16
     low_ptr,  # (N,) int16 or None

@@ -57,7 +57,11 @@ class KernelTimes:
         torch.cuda.synchronize()
         self.profiler.__exit__(kind, error, traceback)
         JITFunction.run = self.run
-        found = [event for event in self.profiler.events() if event.device_type == DeviceType.CUDA]
+        found = [
+            event
+            for event in self.profiler.events()
+            if event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False)
+        ]
         for event in sorted(found, key=lambda event: event.time_range.start):
             waiting = self.triton_names.get(event.name)
             name = waiting.popleft() if waiting else event.name

@@ -192,7 +192,7 @@ def test_first_step_of_one_process_on_this_device(
     assert result["gradients"].keys() == gradients.keys()
     for name, wanted in gradients.items():
         error, its_own = (float((g[name] - wanted).norm() / wanted.norm()) for g in (result["gradients"], own))
-        assert error <= 2 * its_own + 2e-6, f"{name}: {error}, transformers' own is {its_own}"
+        assert error <= 2 * its_own + 5e-6, f"{name}: {error}, transformers' own is {its_own}"
     norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in result["gradients"].values()))
     assert result["grad_norm"] == pytest.approx(norm, rel=exact)
 

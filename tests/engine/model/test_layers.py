@@ -136,7 +136,7 @@ def test_loss_and_gradients_are_those_of_the_definition(
     truth = by_definition(family, head_dim)
     own, found = (relative_errors(differentiate(model), truth) for model in (plain, fused))
     for name, error in found.items():
-        assert error <= 2 * own[name] + 2e-6, f"{name}: {error}, transformers' own is {own[name]}"
+        assert error <= 2 * own[name] + 5e-6, f"{name}: {error}, transformers' own is {own[name]}"
 
 
 @pytest.mark.gpu
