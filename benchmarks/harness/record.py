@@ -1,4 +1,4 @@
-"""Where a benchmark ran, and its JSON."""
+"""The environment of a benchmark, and writing its JSON."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from harness.measuring import Measurement
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, hardware, commit and date: all that is needed to read a figure later."""
+    """Return versions, hardware, commit and date, which are needed to interpret figures later."""
     facts: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _output("git", "describe", "--always", "--dirty", "--exclude=*"),
@@ -55,7 +55,7 @@ def _output(*command: str) -> str | None:
 
 
 def write_json(folder: Path, name: str, rows: Sequence[Measurement | Mapping[str, Any]], **facts: Any) -> None:
-    """Write `folder/name.json`, never half of it: the environment, `facts` and the rows, without what they lack."""
+    """Write `folder/name.json` whole: the environment, `facts`, and the rows without fields that are None."""
     folder.mkdir(parents=True, exist_ok=True)
     plain = [asdict(row) if isinstance(row, Measurement) else dict(row) for row in rows]
     plain = [{key: value for key, value in row.items() if value is not None} for row in plain]
