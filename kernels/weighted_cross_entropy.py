@@ -331,7 +331,7 @@ def _tile(vocabulary: int, element_size: int) -> dict[str, int]:
 def _forward_torch(
     logits: Tensor, labels: Tensor, weights: Tensor, outputs: tuple[Tensor, ...], gradient: bool, every_nll: bool
 ) -> None:
-    """Do what _forward_kernel does, a few rows at a time in fp32; rows without label or weight are read but not used."""
+    """Do what _forward_kernel does, a few rows at a time in fp32; rows without label or weight are read too."""
     for part, tile in _parts(logits, in_place=gradient):
         weighs = _weighs(labels[part], weights[part])
         counts = labels[part] != IGNORE_INDEX if every_nll else weighs
