@@ -111,7 +111,7 @@ def _key(line: Mapping[str, Any]) -> tuple[str, float]:
 
 
 def _names(lines: Lines, weights: Sequence[float]) -> dict[tuple[str, float], str]:
-    """Return a name for each (arm, weight) in reading order; the study's first weight (or its smallest) is left out."""
+    """Return a name for each (arm, weight) in order; at the study's first weight (or its smallest), the arm's own."""
     found: dict[str, set[float]] = defaultdict(set)
     for arm, weight in map(_key, lines):
         found[arm].add(weight)
