@@ -1,4 +1,6 @@
-"""Rendering a row as text through the chat template, and the text as tokens with a role each. The parts in order:
+"""Rendering a row as text through the chat template, and the text as tokens with a role each.
+
+The parts of a row, in order:
 
     prompt | opening | think | spans before `answer` | closing | `answer` and what follows it | end
 

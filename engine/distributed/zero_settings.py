@@ -27,7 +27,7 @@ def limit_waiting(engine: Any) -> None:
 
 
 def import_deepspeed(world: World) -> Any:
-    """Return the deepspeed module, imported so that it compiles nothing, uses this process group and logs only warnings."""
+    """Return the deepspeed module, imported so that it compiles nothing, joins this world and logs only warnings."""
     if world.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     # deepspeed calls collectives by names that torch 2.13 has begun to rename.

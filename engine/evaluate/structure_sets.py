@@ -51,7 +51,7 @@ class Rate:
 
     @property
     def share(self) -> float:
-        """count / total; nan where `total` is 0."""
+        """The count over the total; nan where the total is 0."""
         return self.count / self.total if self.total else math.nan
 
 

@@ -1,9 +1,9 @@
 """Saving checkpoints, which are either whole or absent, and loading them.
 
 DeepSpeed writes a checkpoint's files in place, so a killed run would leave truncated files in a folder that looks like
-a checkpoint. Here it writes into a folder that nothing reads. When every rank has finished and every file is on disk, the
-folder is renamed, and then LATEST is replaced by a file with its name. The files are pickles: resume only from folders
-you trust.
+a checkpoint. Here it writes into a folder that nothing reads. When every rank has finished and every file is on disk,
+the folder is renamed, and then LATEST is replaced by a file with its name. The files are pickles: resume only from
+folders you trust.
 """
 
 import json
