@@ -1,10 +1,11 @@
-"""Time of one AdamW step on a flat tensor: our four layouts beside torch's AdamW, with the bytes each has to move.
+"""Time of one AdamW step on a flat tensor: our four layouts and torch's AdamW, with the bytes that each has to move.
 
     python benchmarks/bench_adamw.py --out benchmarks/results/h200
 
 The first step of every implementation is checked against the fp64 definition: to fp32 rounding where there is an fp32
-master, to a step of bf16 with stochastic rounding. They move different bytes by design: `gigabytes_per_second` is bytes
-read and written over the median time, to be read beside `copy`, a plain copy that moves what the leanest layout moves.
+master, to a step of bf16 with stochastic rounding. The implementations move different numbers of bytes by design:
+`gigabytes_per_second` is bytes read and written over the median time; compare it with `copy`, a plain copy of as many
+bytes as the leanest layout moves.
 """
 
 import functools
@@ -27,17 +28,17 @@ LAYOUTS = {
     "ours, fp32": (torch.float32, False, torch.float32),
     "ours, stochastic": (torch.bfloat16, False, torch.bfloat16),
 }
-# Relative error of the first step: what fp32 rounds, or one step of bf16.
+# Allowed relative error of the first step: a rounding error of fp32, or one step of bf16.
 ERROR_FP32, ERROR_BF16 = 2.0**-23, 2.0**-8
-# Elements that are checked, so that large tensors leave room for their fp64.
+# Number of elements that are checked: fp64 copies of all elements of a large tensor would not fit.
 CHECKED = 1 << 20
 
 
 def make_inputs(num_elements: int, device: str) -> tuple[Tensor, Tensor]:
-    """Return fp32 parameters and gradients whose values bf16 holds exactly, so that every layout starts alike."""
+    """Return fp32 parameters and gradients whose values bf16 holds exactly, so that all layouts start alike."""
     generator = torch.Generator(device).manual_seed(0)
-    made = (torch.randn(num_elements, generator=generator, device=device) * scale for scale in (0.02, 1e-3))
-    param, grad = (tensor.bfloat16().float() for tensor in made)
+    draws = (torch.randn(num_elements, generator=generator, device=device) * scale for scale in (0.02, 1e-3))
+    param, grad = (tensor.bfloat16().float() for tensor in draws)
     return param, grad
 
 
@@ -68,7 +69,7 @@ def ours(param: Tensor, grad: Tensor, layout: str) -> tuple[Run, int]:
     return run, 2 * kept + grads.nbytes
 
 
-def torchs(param: Tensor, grad: Tensor, **options: Any) -> tuple[Run, int]:
+def torch_adamw(param: Tensor, grad: Tensor, **options: Any) -> tuple[Run, int]:
     """Return a function that takes the next step of torch's AdamW in fp32, and the bytes that a step has to move."""
     parameter = torch.nn.Parameter(param.clone())
     parameter.grad = grad.clone()
@@ -82,30 +83,33 @@ def torchs(param: Tensor, grad: Tensor, **options: Any) -> tuple[Run, int]:
 
 
 def make_case(kind: str, num_elements: int, device: str) -> Case:
-    """Return the case of the layouts with an fp32 master, or of the one without, beside a copy."""
+    """Return the case of one kind, `master` (layouts with an fp32 master) or `stochastic`, with a copy as yardstick."""
     param, grad = make_inputs(num_elements, device)
     zeros = torch.zeros_like(param[:CHECKED], dtype=torch.float64)
     truth = adamw_reference(param[:CHECKED].double(), grad[:CHECKED], zeros, zeros, step=1, **RATES)[0]
     names = [name for name in LAYOUTS if (name == "ours, stochastic") == (kind == "stochastic")]
-    made = {name: ours(param, grad, name) for name in names}
+    implementations = {name: ours(param, grad, name) for name in names}
     if kind == "master":
-        made |= {"torch fused": torchs(param, grad, fused=True), "torch foreach": torchs(param, grad, foreach=True)}
+        implementations |= {
+            "torch fused": torch_adamw(param, grad, fused=True),
+            "torch foreach": torch_adamw(param, grad, foreach=True),
+        }
     source = torch.randint(256, (7 * num_elements,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return Case(
         f"adamw, {kind}",
         {"elements": num_elements},
-        {name: run for name, (run, _) in made.items()},
+        {name: run for name, (run, _) in implementations.items()},
         lambda: [truth],
         ERROR_BF16 if kind == "stochastic" else ERROR_FP32,
-        own_bytes={name: size for name, (_, size) in made.items()},
+        own_bytes={name: size for name, (_, size) in implementations.items()},
         yardsticks={"copy": Yardstick(lambda: target.copy_(source), num_bytes=2.0 * source.nbytes)},
         notes={"torch fused": "fp32 master, no bf16 parameters", "torch foreach": "fp32 master, no bf16 parameters"},
     )
 
 
 def plans(device: str, tiny: bool) -> list[Plan]:
-    """Return both kinds at one size: what a rank may hold of the 7B under ZeRO, or a few million."""
+    """Return both kinds at one size: on a GPU a rank's possible share of the 7B under ZeRO, on a CPU a few million."""
     elements = 1 << 12 if tiny else 1 << 22 if device == "cpu" else 1 << 29
     return [
         Plan(f"{kind} {elements}", functools.partial(make_case, kind, elements, device))

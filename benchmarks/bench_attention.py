@@ -1,9 +1,9 @@
-"""Causal attention within the documents of a pack, forward and backward: ours beside the other ways of doing it.
+"""Causal attention within the documents of a pack, forward and backward: ours and other implementations.
 
     python benchmarks/bench_attention.py --out benchmarks/results/cpu
 
-On CPU these are the figures behind the rule in kernels/attention.py. Operations are those of the lower triangles of
-the documents, two products forward and five backward; a dense mask does the work of the whole square.
+The rule by which kernels/attention.py chooses on CPU rests on these figures. Operations are counted for the lower
+triangles of the documents, two products forward and five backward; with a dense mask the whole square is computed.
 """
 
 import functools
@@ -48,7 +48,7 @@ def gpu_packs() -> dict[str, list[int]]:
 
 
 def one_padded_call(lengths: list[int]) -> Attend:
-    """Right-pad all documents to the longest."""
+    """Return one call for all documents, right-padded to the longest."""
     if torch.cuda.is_available() or max(lengths) * len(lengths) >= 4 * sum(lengths):
         raise Absent("measured on CPU only, where padding at most quadruples the tokens")
     longest_first = sorted(range(len(lengths)), key=lambda document: -lengths[document])
@@ -56,7 +56,7 @@ def one_padded_call(lengths: list[int]) -> Attend:
 
 
 def dense_mask(lengths: list[int]) -> Attend:
-    """One call over the whole pack with an (N, N) mask of the documents."""
+    """Return one call over the whole pack with an (N, N) mask of the documents."""
     most = 8192 if torch.cuda.is_available() else 4999
     if sum(lengths) > most:
         raise Absent(f"not tried above {most} tokens: its work and its mask grow with their square")
@@ -73,7 +73,7 @@ def dense_mask(lengths: list[int]) -> Attend:
 
 
 def flex(lengths: list[int]) -> Attend:
-    """Torch's flex attention with a mask of blocks, compiled."""
+    """Return torch's compiled flex attention with a block mask."""
     need_cuda("has no backward on CPU")
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -99,8 +99,8 @@ def ours(lengths: list[int], cu_seqlens: Tensor) -> Attend:
     return functools.partial(attention.packed_attention, cu_seqlens=cu_seqlens, max_seqlen=max(lengths))
 
 
-def ways(lengths: list[int], cu_seqlens: Tensor) -> tuple[dict[str, Attend], dict[str, str]]:
-    """Return every way that can take these lengths, and why the others cannot."""
+def implementations(lengths: list[int], cu_seqlens: Tensor) -> tuple[dict[str, Attend], dict[str, str]]:
+    """Return every implementation that can take these lengths, and the reasons why the others cannot."""
     makers: dict[str, Callable[[], Attend]] = {
         "ours": lambda: ours(lengths, cu_seqlens),
         "a call a document": lambda: lambda q, k, v: attention._by_document(q, k, v, lengths, None),
@@ -119,11 +119,11 @@ def run_once(attend: Attend, inputs: list[Tensor], upstream: Tensor) -> tuple[Te
 
 
 def reference(inputs: list[Tensor], upstream: Tensor, lengths: list[int], width: int) -> tuple[Tensor, ...]:
-    """Return the same in fp64, a document and a group of heads at a time: (T, T) scores in fp64 are large."""
+    """Return what `run_once` returns in fp64, by document and group of heads, as (T, T) scores in fp64 are large."""
     groups = inputs[1].shape[1]
     results = [torch.zeros_like(x, dtype=torch.float64) for x in (inputs[0], *inputs)]
     for first, last in itertools.pairwise(itertools.accumulate(lengths, initial=0)):
-        only = torch.tensor([0, last - first])
+        bounds = torch.tensor([0, last - first])
         for group in range(groups):
 
             def part(x: Tensor, document: slice = slice(first, last), group: int = group) -> Tensor:
@@ -132,7 +132,7 @@ def reference(inputs: list[Tensor], upstream: Tensor, lengths: list[int], width:
 
             exact = [part(x).detach().double().requires_grad_() for x in inputs]
             attend = functools.partial(
-                attention.packed_attention_reference, cu_seqlens=only, scaling=1 / math.sqrt(width)
+                attention.packed_attention_reference, cu_seqlens=bounds, scaling=1 / math.sqrt(width)
             )
             for whole, tensor in zip(results, run_once(attend, exact, part(upstream).double()), strict=True):
                 part(whole).copy_(tensor)
@@ -147,7 +147,7 @@ def make_case(pack: str, lengths: list[int], model: str, shape: Model, dtype: st
     *inputs, upstream = (torch.randn(s, generator=generator, device=device).to(DTYPES[dtype]) for s in shapes)
     inputs = [x.requires_grad_() for x in inputs]
     cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
-    attends, absent = ways(lengths, cu_seqlens)
+    attends, absent = implementations(lengths, cu_seqlens)
     runs: dict[str, Run] = {
         name: functools.partial(run_once, attend, inputs, upstream) for name, attend in attends.items()
     }

@@ -1,11 +1,11 @@
-"""The fused weighted loss beside everybody else's: time, against the products alone, and memory.
+"""The fused weighted loss and other implementations: time, compared with the matrix products alone, and memory.
 
     python benchmarks/bench_linear_cross_entropy.py --out benchmarks/results/cpu
 
-Operations are the three products of the rows that have weight. The yardsticks are those products, of all rows at once
-and chunk by chunk as ours does them. `added_gib` is what a loss takes beyond inputs and both gradients; `forward_gib`,
-of ours, what its forward takes beyond inputs, the hidden states' gradient and one fp32 dW: the larger of its two needs.
-Rows of weight 0 get the label -100 where an implementation can skip those. Upstream gradients are 0.1, never 1.
+Operations are the three products of the rows that have weight. The yardsticks are these products, for all rows at
+once and in chunks as in our loss. `added_gib` is the memory that a loss takes beyond inputs and both gradients.
+`forward_gib`, for our loss only, is the memory of its forward beyond inputs, the hidden states' gradient and one fp32
+dW. Rows of weight 0 get the label -100 for implementations that can skip such rows. Upstream gradients are 0.1, not 1.
 """
 
 import functools
@@ -29,7 +29,7 @@ from harness.shapes import HEADLINE_TOKENS, MODELS, TINY, TOKENS, WEIGHTLESS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}
-# N of the memory on CPU, where torch's own loss takes three (N, V) tensors in fp32: 3.5 GiB.
+# Rows for measuring memory on CPU: torch's own loss takes three (N, V) tensors in fp32, 3.5 GiB.
 CPU_MEMORY_TOKENS = 2048
 REFERENCE_ROWS = 1024
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -48,18 +48,18 @@ class Size(NamedTuple):
 
 
 def fused(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Ours; all rows are projected unless told which."""
+    """Our loss; projects only `rows`, or all rows if None."""
     return weighted_linear_cross_entropy(hidden, weight, labels, loss_weights, rows=rows).loss_sum
 
 
 def unfused(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
-    """The usual way: logits, in fp32 as transformers makes them, then torch's loss."""
+    """The unfused loss: logits in fp32, as transformers computes them, then torch's cross-entropy."""
     logits = torch.nn.functional.linear(hidden, weight).float()
     return (torch.nn.functional.cross_entropy(logits, labels, reduction="none") * loss_weights).sum()
 
 
 def liger(size: Size, reduction: str, *, same_budget: bool) -> Loss:
-    """Liger's, dW summed in fp32; by token it makes its gradients in the backward, from logits projected again."""
+    """Return Liger's loss with dW summed in fp32; with reduction none, its backward projects the logits again."""
     function = load("liger_kernel.ops.fused_linear_cross_entropy").LigerFusedLinearCrossEntropyFunction
     budget = liger_budget(size) if same_budget else 1
 
@@ -84,7 +84,7 @@ def liger_budget(size: Size) -> int:
 
 
 def cut(*, exact: bool) -> Loss:
-    """Apple's cut cross-entropy, with or without its filter of small gradients; it skips rows labelled -100."""
+    """Return Apple's cut cross-entropy, with or without its filter of small gradients; it skips rows labelled -100."""
     function = load("cut_cross_entropy").linear_cross_entropy
 
     def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
@@ -101,8 +101,8 @@ def losses(size: Size, rows: Tensor | None) -> tuple[dict[str, Loss], dict[str, 
     if rows is not None:
         makers["ours, rows given"] = lambda: functools.partial(fused, rows=rows)
     makers |= {"torch": lambda: unfused, "torch.compile": lambda: compiled(unfused)}
-    ways = {"liger, by token": "none"} | ({"liger, sum": "sum"} if size.weights == "one" else {})
-    for name, reduction in ways.items():
+    reductions = {"liger, by token": "none"} | ({"liger, sum": "sum"} if size.weights == "one" else {})
+    for name, reduction in reductions.items():
         makers[name] = functools.partial(liger, size, reduction, same_budget=False)
         makers[f"{name}, our memory"] = functools.partial(liger, size, reduction, same_budget=True)
     makers["cut-cross-entropy"] = functools.partial(cut, exact=False)
@@ -144,21 +144,21 @@ def run_once(loss: Loss, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def reference(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return the same in fp64, some rows at a time: all logits in fp64 would be 10 GB at N = 8,192."""
+    """Return what `run_once` returns in fp64, some rows at a time, as all fp64 logits at N = 8,192 would be 10 GB."""
     hidden, weight = (tensor.detach().double() for tensor in inputs[:2])
     weight.requires_grad_()
     loss_sum, dhidden, dweight = hidden.new_zeros(()), torch.zeros_like(hidden), torch.zeros_like(weight)
     for rows in torch.split(inputs[3].nonzero()[:, 0], REFERENCE_ROWS):
         part = (hidden[rows].requires_grad_(), weight, *(tensor[rows] for tensor in inputs[2:]))
-        gave = run_once(lambda *tensors: weighted_linear_cross_entropy_reference(*tensors).loss_sum, part)
-        loss_sum += gave[0]
-        dhidden[rows] = gave[1]
-        dweight += gave[2]
+        results = run_once(lambda *tensors: weighted_linear_cross_entropy_reference(*tensors).loss_sum, part)
+        loss_sum += results[0]
+        dhidden[rows] = results[1]
+        dweight += results[2]
     return loss_sum, dhidden, dweight
 
 
 def products(inputs: Sequence[Tensor], chunk_rows: int) -> Callable[[], object]:
-    """Return the three products, `chunk_rows` at a time, dW summed in fp32 where there are several chunks."""
+    """Return a function that computes the three products, `chunk_rows` at a time; several chunks sum dW in fp32."""
     hidden, weight = (tensor.detach() for tensor in inputs[:2])
     slab = weight.new_empty(chunk_rows, weight.shape[0])
     dhidden = torch.empty_like(hidden)
@@ -190,8 +190,8 @@ def make_case(size: Size) -> Case:
     """Return the case of one size, with the products as yardsticks where every row has weight."""
     inputs = make_inputs(size)
     rows = inputs[3].nonzero()[:, 0] if size.weightless > 0 else None
-    ways, absent = losses(size, rows)
-    runs: dict[str, Run] = {name: functools.partial(run_once, loss, inputs) for name, loss in ways.items()}
+    implementations, absent = losses(size, rows)
+    runs: dict[str, Run] = {name: functools.partial(run_once, loss, inputs) for name, loss in implementations.items()}
     num_rows = size.num_tokens if rows is None else len(rows)
     flops = 6.0 * num_rows * size.width * size.vocabulary
     yardsticks = {}
@@ -201,15 +201,15 @@ def make_case(size: Size) -> Case:
             "products, chunked": Yardstick(products(inputs, chunk_rows(size)), flops),
         }
     sizes = size._asdict() | {"rows": num_rows}
-    wanted = functools.partial(reference, inputs)
+    truth = functools.partial(reference, inputs)
     return Case(
-        "linear_cross_entropy", sizes, runs, wanted, MAX_ERROR[size.dtype], flops,
+        "linear_cross_entropy", sizes, runs, truth, MAX_ERROR[size.dtype], flops,
         yardsticks=yardsticks, absent=absent, notes=NOTES,
     )  # fmt: skip
 
 
 def prepare(name: str, size: Size, forward_only: bool) -> Callable[[], object]:
-    """Return a run of one implementation; it has run at a tiny size."""
+    """Return a function that runs one implementation, after a first run at a tiny size."""
     loss = losses(size, None)[0][name]
     if not name.startswith("torch.compile"):
         run_once(loss, make_inputs(size._replace(num_tokens=64, vocabulary=512)))
@@ -218,7 +218,7 @@ def prepare(name: str, size: Size, forward_only: bool) -> Callable[[], object]:
 
 
 def measure_memory(size: Size) -> list[dict[str, Any]]:
-    """Measure what each loss adds."""
+    """Measure the memory that each loss adds to inputs and gradients."""
     rows: list[dict[str, Any]] = []
     is_cuda = torch.cuda.is_available()
     for name in losses(size, None)[0]:
@@ -260,16 +260,16 @@ def sizes_of(device: str, tiny: bool) -> Iterator[Size]:
 
 def plans(device: str, tiny: bool) -> list[Plan]:
     """Return all cases; memory follows the first size of each dtype."""
-    made: list[Plan] = []
+    cases: list[Plan] = []
     seen = set()
     for size in sizes_of(device, tiny):
         label = f"{size.model} N={size.num_tokens} {size.dtype} weights={size.weights} weightless={size.weightless}"
-        made.append(Plan(label, functools.partial(make_case, size)))
+        cases.append(Plan(label, functools.partial(make_case, size)))
         if size.dtype not in seen:
             seen.add(size.dtype)
             large = size if tiny or device == "cuda" else size._replace(num_tokens=CPU_MEMORY_TOKENS)
-            made.append(Plan(f"memory N={large.num_tokens} {size.dtype}", functools.partial(measure_memory, large)))
-    return made
+            cases.append(Plan(f"memory N={large.num_tokens} {size.dtype}", functools.partial(measure_memory, large)))
+    return cases
 
 
 if __name__ == "__main__":

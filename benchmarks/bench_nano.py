@@ -4,8 +4,9 @@
 
 Both train the shipped base on the 1,000 AltTrain examples, 64 a step, in float32, with AdamW and clipping. The plain
 loop is transformers' model over right-padded batches: one causal attention without a mask, which is exact, mean cross
-entropy over the labels, torch's fused AdamW. They take turns, step by step on the same examples, inside the engine's
-own loop; a step's time is all that the loop does between two steps of the other. Their losses must agree.
+entropy over the labels, torch's fused AdamW. Both take each step in turn, on the same examples, inside the engine's
+own loop. The plain loop's time is that of its step; the engine's is the rest of the loop between two plain steps. The
+losses must agree.
 """
 
 import argparse
@@ -55,7 +56,7 @@ class PlainLoop:
         self.optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
     def step(self, documents: list[torch.Tensor], labels: list[torch.Tensor], lr: float) -> torch.Tensor:
-        """Take a step over the documents and return its loss, unread."""
+        """Take a step over the documents and return its loss as a tensor."""
         input_ids = pad_sequence(documents, batch_first=True)
         targets = pad_sequence(labels, batch_first=True, padding_value=-100)
         logits = self.model(input_ids=input_ids).logits
@@ -71,7 +72,7 @@ class PlainLoop:
 
 @dataclass
 class Turns:
-    """Stands in the place of the engine's `train_step` and lets the plain loop take the same step first."""
+    """Replaces the engine's `train_step`: lets the plain loop take the same step first, and times both."""
 
     plain: PlainLoop
     engine_step: Any
@@ -114,8 +115,8 @@ def compare(examples: int, epochs: int, pack_tokens: int) -> Turns:
     optim = OptimConfig(lr=2e-4, betas=(0.9, 0.95), weight_decay=1e-4, max_grad_norm=MAX_GRAD_NORM)
     batch = BatchConfig(examples=examples, pack_tokens=pack_tokens)
     training = Training(batch, optim, ScheduleConfig(epochs=epochs, warmup_steps=10))
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
         write_model_folder(folder / "base", world, Shape())
         shutil.copyfile(SHIPPED, folder / "base" / "model.safetensors")
         write_rows(folder / "rows.jsonl", alignment_rows(world, ExampleNumbers(), "full"))
@@ -129,7 +130,7 @@ def main() -> None:
     """Measure, print and write nano.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--examples", type=int, default=64, help="a step")
+    parser.add_argument("--examples", type=int, default=64, help="examples per step")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--pack-tokens", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=2)
@@ -138,7 +139,7 @@ def main() -> None:
     turns = compare(options.examples, options.epochs, options.pack_tokens)
     assert max(turns.loss_differences) < MAX_LOSS_DIFFERENCE, max(turns.loss_differences)
 
-    # The engine's last step is not followed by another; the first ones warm both up.
+    # The engine's last step has no time, as no step follows it; the first steps are warm-up.
     steps = slice(WARM_UP_STEPS, len(turns.engine_seconds))
     tokens = turns.tokens[steps]
     rates = {

@@ -1,10 +1,10 @@
-"""How full the packs of a whole run are, and how evenly its predicted work falls on the ranks.
+"""How full the packs of a whole run are, and how evenly its predicted work is spread over the ranks.
 
     python benchmarks/bench_packing.py [--rows FILE --tokenizer FOLDER] --out benchmarks/results/cpu
 
 Without files the lengths are drawn like those of AltTrain-1K: 900 short refusals, 100 worked problems, one of 3,000
 tokens. Nothing here needs a device: the figures are counts, and `seconds` is the planner's own time on one core.
-There is no second implementation to compare, so of the harness only the record is used: environment, and one row.
+As there is no second implementation to compare, only the harness's record is used: environment, and one row.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def lengths_of_rows(rows: str, tokenizer: str, pack_tokens: int) -> list[int]:
 
 
 def measure(lengths: list[int], batch: BatchConfig, epochs: int, world_size: int) -> dict[str, Any]:
-    """Return fill, imbalance (heaviest rank over the mean, less 1) and planning time over all steps and the full ones.
+    """Return fill, imbalance (heaviest rank over the mean, minus 1) and planning time, over all and over full steps.
 
     A step is full unless it is the last of its epoch.
     """
@@ -73,7 +73,7 @@ def measure(lengths: list[int], batch: BatchConfig, epochs: int, world_size: int
 
 
 def main() -> None:
-    """Print the figures, and write them to packing.json with where they were taken."""
+    """Print the figures, and write them to packing.json with the environment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", help="JSONL file of rows; without it, synthetic lengths")
     parser.add_argument("--tokenizer", help="tokenizer folder, with --rows")

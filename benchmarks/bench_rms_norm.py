@@ -1,8 +1,8 @@
-"""RMS norm with the residual added, forward and backward: ours beside transformers' own, compiled, and Liger.
+"""RMS norm with the residual added, forward and backward: ours, transformers' own (plain and compiled), and Liger's.
 
     python benchmarks/bench_rms_norm.py --out benchmarks/results/cpu
 
-Bytes are those of the definition (kernels/rms_norm.py): what any implementation has to read and write at least.
+Bytes are counted by the definition in kernels/rms_norm.py: no implementation can read and write fewer.
 """
 
 import functools
@@ -26,7 +26,7 @@ Norm = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def transformers_own(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what Qwen2RMSNorm makes of residual + x, and that sum."""
+    """Return Qwen2RMSNorm of residual + x, and residual + x."""
     h = residual + x
     wide = h.float()
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + EPS)
@@ -34,7 +34,7 @@ def transformers_own(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tenso
 
 
 def liger() -> Norm:
-    """Liger's."""
+    """Return Liger's fused norm."""
     function = load("liger_kernel.ops.fused_add_rms_norm").LigerFusedAddRMSNormFunction
     return lambda x, residual, weight: function.apply(x, residual, weight, EPS)
 

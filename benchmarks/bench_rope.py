@@ -1,8 +1,8 @@
-"""Rotary embedding of queries and keys, forward and backward: ours beside transformers' own, compiled, and Liger.
+"""Rotary embedding of queries and keys, forward and backward: ours, transformers' (plain, compiled), and Liger's.
 
     python benchmarks/bench_rope.py --out benchmarks/results/cpu
 
-Bytes are those of the definition (kernels/rope.py): what any implementation has to read and write at least.
+Bytes are counted by the definition in kernels/rope.py: no implementation can read and write fewer.
 """
 
 import functools
@@ -26,7 +26,7 @@ Rotation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def transformers_own(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what apply_rotary_pos_emb does; its tables, (1, N, D) in the dtype of `query`, are given."""
+    """Do what apply_rotary_pos_emb does; the tables are (1, N, D) in the dtype of `query`."""
 
     def rotate(x: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=-1)
@@ -36,7 +36,7 @@ def transformers_own(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tu
 
 
 def liger(cos: Tensor, sin: Tensor) -> Rotation:
-    """Liger's, on copies of its inputs and of the gradients that come in."""
+    """Return Liger's rotation, on copies of its inputs and of the incoming gradients."""
     function: Any = load("liger_kernel.ops.rope").LigerRopeFunction
 
     def rotate(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def liger(cos: Tensor, sin: Tensor) -> Rotation:
 
 
 def implementations(tables: tuple[Tensor, Tensor], dtype: torch.dtype) -> tuple[dict[str, Rotation], dict[str, str]]:
-    """Return every implementation that runs here, each with tables as it takes them, and why the others do not."""
+    """Return every implementation that runs here, each with its own form of the tables, and why others do not."""
     cos, sin = (torch.cat([table, table], dim=-1).to(dtype) for table in tables)
     makers: dict[str, Callable[[], Rotation]] = {
         "ours": lambda: functools.partial(rope, cos=tables[0], sin=tables[1]),
@@ -82,8 +82,10 @@ def make_case(model: str, num_tokens: int, shape: Model, dtype: str, device: str
         rotation = functools.partial(rope_reference, cos=tables[0], sin=tables[1])
         return run_once(rotation, exact, [x.double() for x in upstream])
 
-    ways, absent = implementations(tables, DTYPES[dtype])
-    runs: dict[str, Run] = {name: functools.partial(run_once, way, leaves, upstream) for name, way in ways.items()}
+    rotations, absent = implementations(tables, DTYPES[dtype])
+    runs: dict[str, Run] = {
+        name: functools.partial(run_once, rotation, leaves, upstream) for name, rotation in rotations.items()
+    }
     # q and k are read and written forward, and their gradients backward; the tables are read twice.
     copies = 4 * sum(x.nbytes for x in leaves)
     num_bytes = copies + 2 * sum(table.nbytes for table in tables)

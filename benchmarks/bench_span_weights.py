@@ -1,8 +1,8 @@
-"""Labels, weights and sums of one step: ours beside one document after another, as a plain collator goes.
+"""Labels, weights and sums of one step: our kernel and a loop over documents, as in a plain collator.
 
     python benchmarks/bench_span_weights.py --out benchmarks/results/cpu
 
-All are checked against the definition first. On CUDA `torch` is our PyTorch path; on CPU that is what `ours` is.
+All are checked against the definition first. `torch` is our PyTorch path on CUDA; on CPU `ours` takes that path itself.
 """
 
 import functools
@@ -52,17 +52,17 @@ def document_loop(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table
 def make_case(num_tokens: int, mean_length: int, device: str) -> Case:
     """Return the case of one number of tokens and mean length of a document, weighted per example."""
     inputs = make_inputs(num_tokens, mean_length, device)
-    ways: dict[str, Run] = {
+    runs: dict[str, Run] = {
         "ours": functools.partial(span_weights, *inputs, per="example"),
         "document loop": functools.partial(document_loop, *inputs),
     }
     if device == "cuda":
-        ways["torch"] = functools.partial(span_weights, *inputs, per="example", backend="torch")
+        runs["torch"] = functools.partial(span_weights, *inputs, per="example", backend="torch")
     # Any implementation reads 9 bytes a token and writes 13.
     sizes: Sizes = {"tokens": num_tokens, "documents": inputs[2].numel() - 1, "bytes": 22 * num_tokens}
     reference = functools.partial(span_weights_reference, *inputs, per="example")
     notes = {"document loop": "reads the bounds of the documents on the host, for which it waits"}
-    return Case("span_weights", sizes, ways, reference, max_error=1e-7, notes=notes)
+    return Case("span_weights", sizes, runs, reference, max_error=1e-7, notes=notes)
 
 
 def cases() -> Iterator[Case]:

@@ -1,8 +1,8 @@
-"""SwiGLU, forward and backward: ours beside transformers' own, compiled, and Liger.
+"""SwiGLU, forward and backward: ours, transformers' own (plain and compiled), and Liger's.
 
     python benchmarks/bench_swiglu.py --out benchmarks/results/cpu
 
-Bytes are those of the definition (kernels/swiglu.py): what any implementation has to read and write at least.
+Bytes are counted by the definition in kernels/swiglu.py: no implementation can read and write fewer.
 """
 
 import functools
@@ -27,12 +27,12 @@ COPYING = "its backward overwrites its inputs: timed with a copy of both, 4 of 1
 
 
 def transformers_own(gate: Tensor, up: Tensor) -> Tensor:
-    """Return the product of Qwen2MLP."""
+    """Return the activated product inside Qwen2MLP."""
     return silu(gate) * up
 
 
 def liger() -> Activation:
-    """Liger's, on copies."""
+    """Return Liger's activation, on copies of its inputs."""
     function = load("liger_kernel.ops.swiglu").LigerSiLUMulFunction
     return lambda gate, up: function.apply(gate.clone(), up.clone())
 
@@ -53,7 +53,7 @@ def make_case(model: str, num_tokens: int, width: int, dtype: str, device: str) 
     def reference() -> tuple[Tensor, ...]:
         return run_once(swiglu_reference, [x.detach().double().requires_grad_() for x in leaves], upstream.double())
 
-    ways, absent = probe(
+    activations, absent = probe(
         {
             "ours": lambda: swiglu,
             "torch": lambda: transformers_own,
@@ -61,7 +61,9 @@ def make_case(model: str, num_tokens: int, width: int, dtype: str, device: str) 
             "liger, copying": liger,
         }
     )
-    runs: dict[str, Run] = {name: functools.partial(run_once, way, leaves, upstream) for name, way in ways.items()}
+    runs: dict[str, Run] = {
+        name: functools.partial(run_once, function, leaves, upstream) for name, function in activations.items()
+    }
     # Forward reads gate and up and writes y; backward reads gate, up and dy and writes two gradients.
     num_bytes = 8 * upstream.nbytes
     return Case(

@@ -1,10 +1,11 @@
-"""The row kernel of the loss beside torch's own and Liger's: time, share of the memory's limit, and peak memory.
+"""The row kernel of the loss, torch's and Liger's: time, share of the memory bandwidth's limit, and peak memory.
 
     python benchmarks/bench_weighted_cross_entropy.py --out benchmarks/results/cpu
 
-Two kinds of rows. `gradient` is what the fused linear cross-entropy does to a chunk: losses and the gradient where the
-logits were, which moves 2 * N * V elements at least. `function` is a loss and its backward, ours against torch's, which
-moves 3 * N * V at least. Liger has no weights by token: it runs with all weights 1, and so do the others beside it.
+There are two kinds of rows. `gradient` is the call of the fused linear cross-entropy for a chunk: it computes losses
+and overwrites the logits by their gradient, which moves 2 * N * V elements at least. `function` is a loss and its
+backward, ours against torch's, which moves 3 * N * V at least. Liger has no weights by token: it runs with all weights
+1, and so do the others in that case.
 """
 
 import functools
@@ -57,13 +58,13 @@ def make_inputs(size: Size) -> Inputs:
 
 
 def ours_in_place(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Ours, as the fused linear cross-entropy calls it."""
+    """Our kernel, called as in the fused linear cross-entropy."""
     losses = cross_entropy_gradient_(logits, labels, weights, every_nll=False)
     return (losses.nll * weights).sum(), logits
 
 
 def liger_in_place(size: Size) -> InPlace:
-    """Liger's, all weights 1."""
+    """Return Liger's kernel, for weights that are all 1."""
     if size.weights != "one":
         raise Absent("has no weights by token: measured where all are 1")
     forward = load("liger_kernel.ops.cross_entropy").cross_entropy_forward
@@ -77,12 +78,12 @@ def liger_in_place(size: Size) -> InPlace:
 
 
 def ours(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Ours, differentiable."""
+    """Our differentiable loss."""
     return weighted_cross_entropy(logits, labels, weights)
 
 
-def theirs(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Torch's, in fp32 as transformers does it."""
+def torch_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Torch's loss in fp32, as transformers calls it."""
     return (torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none") * weights).sum()
 
 
@@ -96,15 +97,15 @@ def differentiate(loss: Callable[..., Tensor], inputs: Inputs) -> tuple[Tensor, 
 def reference(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Return loss and gradient in fp64, some rows at a time."""
     parts = zip(*(torch.split(tensor, REFERENCE_ROWS) for tensor in inputs), strict=True)
-    made = [
+    results = [
         differentiate(lambda *tensors: weighted_cross_entropy_reference(*tensors)[0], (logits.double(), *others))
         for logits, *others in parts
     ]
-    return torch.stack([loss for loss, _ in made]).sum(), torch.cat([gradient for _, gradient in made])
+    return torch.stack([loss for loss, _ in results]).sum(), torch.cat([gradient for _, gradient in results])
 
 
 def in_place(run: InPlace, inputs: Inputs) -> Run:
-    """Return a run that finds the logits fresh only once: afterwards it works on its own gradient, at the same cost."""
+    """Return a run in place: only its first call gets the logits, later ones its own gradient, at the same cost."""
     slab, first = inputs[0].clone(), [True]
 
     def call() -> tuple[Tensor, Tensor]:
@@ -128,8 +129,8 @@ def make_case(kind: str, size: Size) -> Case:
     else:
         makers = {
             "ours": lambda: functools.partial(differentiate, ours, inputs),
-            "torch": lambda: functools.partial(differentiate, theirs, inputs),
-            "torch.compile": lambda: functools.partial(differentiate, compiled(theirs), inputs),
+            "torch": lambda: functools.partial(differentiate, torch_loss, inputs),
+            "torch.compile": lambda: functools.partial(differentiate, compiled(torch_loss), inputs),
         }
     runs, absent = probe(makers)
     read = int((inputs[2] != 0).sum())  # rows; every row is written
@@ -147,14 +148,14 @@ def make_case(kind: str, size: Size) -> Case:
 
 
 def prepare(name: str, size: Size) -> Callable[[], object]:
-    """Return a run of one differentiable loss; it has run at a tiny size."""
-    loss = {"ours": ours, "torch": theirs}[name]
+    """Return a function that runs one differentiable loss, after a first run at a tiny size."""
+    loss = {"ours": ours, "torch": torch_loss}[name]
     differentiate(loss, make_inputs(size._replace(num_tokens=8, vocabulary=64)))
     return functools.partial(differentiate, loss, make_inputs(size))
 
 
 def measure_memory(size: Size) -> list[dict[str, Any]]:
-    """Measure what each differentiable loss adds."""
+    """Measure the memory that each differentiable loss adds to logits and gradient."""
     rows = []
     gradient = size.num_tokens * size.vocabulary * DTYPES[size.dtype].itemsize
     for name in ("ours", "torch"):

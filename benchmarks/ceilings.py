@@ -1,9 +1,9 @@
-"""What this machine does at best: an 8,192-cubed bf16 product of random numbers, and a copy within the device.
+"""The best rates of this machine: an 8,192-cubed bf16 product of random numbers, and a copy within the device.
 
     python benchmarks/ceilings.py --out benchmarks/results/h200
 
-Products of zeros run faster than any real one, at less power: nothing here is zero. The copy's rate counts bytes read
-and bytes written.
+All inputs are random, because products of zeros take less power and run faster than real ones. The copy's rate counts
+bytes read and bytes written.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""What the compiler makes of every kernel: registers, spills, shared memory and the width of loads and stores.
+"""The compiled code of every kernel: registers, spills, shared memory and the width of loads and stores.
 
     python benchmarks/compile_report.py [--out benchmarks/results] [--sass FOLDER]
 
 Every Triton kernel of kernels/ is compiled for sm_80, sm_90 and sm_100 at the tiles it is launched with; no GPU is
-needed: compiler and disassembler come with Triton (tried with 3.6 and 3.9). Liger's cross-entropy kernel stands beside
-ours where liger_kernel can be imported. Nothing is run or timed. Writes compile.json; fails if a kernel of ours spills
-or is not in the table of kernels below.
+needed: compiler and disassembler come with Triton (tried with 3.6 and 3.9). Liger's cross-entropy kernel is
+compiled too where liger_kernel can be imported. Nothing is run or timed. Writes compile.json; fails if a kernel of
+ours spills or is not in the table of kernels below.
 
 Widths are bytes that one instruction moves for one thread: `16 x 4` is four 16-byte instructions. Those inside loops
-are counted apart: they are the hot streams of a kernel that loops, all are in one that does not.
+are also counted separately: in a kernel with loops they carry most of its traffic.
 """
 
 import argparse
@@ -35,7 +35,7 @@ ARCHITECTURES = (80, 90, 100)
 KERNELS = Path(__file__).resolve().parents[1] / "kernels"
 REGISTERS, MAX_WARPS = 65_536, 64  # of a multiprocessor, on all three architectures
 
-# Of stored integers: divisible by 16, as pointers of torch's allocator and real widths are.
+# Attribute of arguments that are divisible by 16, as pointers of torch's allocator and real widths are.
 ALIGNED = [["tt.divisibility", 16]]
 
 
@@ -89,7 +89,7 @@ def rms_norm(module: Any) -> Iterator[Entry]:
 
 
 def swiglu(module: Any) -> Iterator[Entry]:
-    """The backward with and without the product made again."""
+    """The forward, and the backward with and without computing the product again."""
     names = ("gate_ptr", "up_ptr", "dy_ptr", "dgate_ptr", "dup_ptr", "y_ptr")
     pointers = dict.fromkeys(names, "*bf16:16")
     strides = {name.replace("_ptr", "_stride"): "i32:16" for name in names}
@@ -101,7 +101,7 @@ def swiglu(module: Any) -> Iterator[Entry]:
 
 
 def rope(module: Any) -> Iterator[Entry]:
-    """Heads of the 1.5B, the 7B and the 32B; those of the others lie between."""
+    """Heads of the 1.5B, the 7B and the 32B; the other models have numbers of heads in between."""
     sides = ("query", "key", "query_out", "key_out")
     common: dict[str, Any] = {f"{side}_ptr": "*bf16:16" for side in sides} | {
         "cos_ptr": "*fp32:16",
@@ -119,7 +119,7 @@ def rope(module: Any) -> Iterator[Entry]:
 
 
 def adamw(module: Any) -> Iterator[Entry]:
-    """The layouts of its docstring."""
+    """The layouts in the docstring of kernels/adamw.py."""
     common: dict[str, Any] = dict.fromkeys(("num_elements", "offset", "seed"), "i64") | {"step": "i32"}
     rates = ("one_minus_beta1", "beta2", "one_minus_beta2", "root_scale", "eps", "step_size", "decay")
     common |= dict.fromkeys(rates, "fp32")
@@ -183,14 +183,14 @@ TABLE: dict[str, Callable[[Any], Iterator[Entry]]] = {
 
 
 def _split(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a launcher's keywords into constexprs, in capitals, and the compiler's options."""
+    """Split a launcher's keywords into constexprs, which are in capitals, and the compiler's options."""
     constexprs = {name: value for name, value in launch.items() if name.isupper()}
     return constexprs, {name: value for name, value in launch.items() if name not in constexprs}
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one kernel became on one architecture; widths map bytes to instructions."""
+    """The compiled code of one kernel on one architecture; widths map bytes to numbers of instructions."""
 
     file: str
     kernel: str
@@ -198,10 +198,10 @@ class Row:
     architecture: str
     num_warps: int
     registers: int
-    spill_bytes: int  # of a thread's own memory, which only spills use here
+    spill_bytes: int  # of a thread's local memory, which only spills use here
     spill_instructions: int
     shared_bytes: int
-    resident_warps: int  # of a multiprocessor, as far as registers decide
+    resident_warps: int  # per multiprocessor, as limited by registers
     instructions: int
     loads: dict[int, int]
     stores: dict[int, int]
@@ -278,7 +278,9 @@ def inspect(file: str, module: Any, entry: Entry, architecture: int, sass_folder
     lines = sass.splitlines()
     hot = _in_loops(lines)
     num_warps = entry.options.get("num_warps", 4)
-    a_program = -(-used["REG"] // 8) * 8 * 32 * num_warps  # registers are given out eight a thread at a time
+    registers_per_program = (
+        -(-used["REG"] // 8) * 8 * 32 * num_warps
+    )  # registers are allocated in units of eight per thread
     return Row(
         file=file,
         kernel=entry.kernel,
@@ -289,7 +291,7 @@ def inspect(file: str, module: Any, entry: Entry, architecture: int, sass_folder
         spill_bytes=used["STACK"] + used["LOCAL"],
         spill_instructions=sum(bool(re.search(r"\b(LDL|STL)[. ]", line)) for line in lines),
         shared_bytes=shared_bytes,
-        resident_warps=min(REGISTERS // a_program, MAX_WARPS // num_warps) * num_warps,
+        resident_warps=min(REGISTERS // registers_per_program, MAX_WARPS // num_warps) * num_warps,
         instructions=sum(bool(re.match(r"\s+/\*[0-9a-f]{4,}\*/", line)) for line in lines),
         loads=_widths(lines, "LDG"),
         stores=_widths(lines, "STG"),
@@ -299,7 +301,7 @@ def inspect(file: str, module: Any, entry: Entry, architecture: int, sass_folder
 
 
 def unlisted(rows: list[Row]) -> list[str]:
-    """Return the kernels of kernels/, by the name they end in, that no row is about."""
+    """Return the kernels of kernels/ (functions whose names end in _kernel) that have no row."""
     known = {(row.file, row.kernel) for row in rows}
     missing = []
     for path in sorted(KERNELS.glob("[a-z]*.py")):

@@ -6,8 +6,8 @@
     python benchmarks/gpu_suite.py --part kernels  --out benchmarks/results/h200   # ceilings, every kernel's benchmark
 
 The most telling runs first, each in a process of its own with a share of the time that is left. Writes tests.json, a
-JSON file a benchmark, and suite.json: what ran, what was cut, seconds, environment, and what the figures say of the
-claims. Packages that are not here are left out and named. Exits with 2 without a GPU, with 1 if something of ours
+JSON file a benchmark, and suite.json: what ran, what was cut, seconds, environment, and which claims hold. Packages
+that are not installed are left out and named. Exits with 2 without a GPU, with 1 if something of ours
 failed. `--dry-run` takes tiny sizes on any machine, to show that everything runs; its figures say so and mean nothing.
 """
 
@@ -31,7 +31,7 @@ from harness.record import environment
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-# Name: its share of the time, among those that are left. First what most depends on.
+# Name: its weight in dividing the time left among the benchmarks that are left; the most important first.
 KERNELS = {
     "linear_cross_entropy": 12.0,
     "weighted_cross_entropy": 4.0,
@@ -53,7 +53,7 @@ LAWS = {
 ONLY = {"gradients": "one_process"}
 # A process needs this to import torch and start the device; with less left nothing is begun.
 START_SECONDS = 12.0
-# Of a slice, when a benchmark begins no further case, so that it ends by itself.
+# Share of a benchmark's time after which it begins no further case, so that it ends by itself.
 LAST_CASE = 0.8
 
 
@@ -73,7 +73,7 @@ class Suite(NamedTuple):
         return self.end - perf_counter()
 
     def write(self) -> None:
-        """Write suite.json, keeping what it says of the other part."""
+        """Write suite.json, keeping the record of the other part."""
         path = self.out / "suite.json"
         parts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         _write(path, parts | {self.part: self.record})
@@ -87,8 +87,8 @@ def run_kernels(suite: Suite) -> None:
         return
     suite.record["claims"] = [claim._asdict() for claim in check_claims(suite.out)]
     for claim in suite.record["claims"]:
-        said = {None: "no figure", True: "holds", False: "DOES NOT HOLD"}[claim["holds"]]
-        print(f"{claim['claim']}: {said}" + ("" if claim["figure"] is None else f", {claim['figure']:.3f}"))
+        outcome = {None: "no figure", True: "holds", False: "DOES NOT HOLD"}[claim["holds"]]
+        print(f"{claim['claim']}: {outcome}" + ("" if claim["figure"] is None else f", {claim['figure']:.3f}"))
 
 
 def run_products(suite: Suite) -> None:
@@ -191,11 +191,11 @@ def _run(suite: Suite, name: str, command: list[str], seconds: float) -> None:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # its own group: the process and what it started
                 process.wait()
-    took = round(perf_counter() - start, 1)
-    suite.record["ran"].append({"name": name, "exit_code": code, "stopped": code is None, "seconds": took})
+    elapsed = round(perf_counter() - start, 1)
+    suite.record["ran"].append({"name": name, "exit_code": code, "stopped": code is None, "seconds": elapsed})
     suite.write()
-    said = "stopped, its time was up" if code is None else f"exit code {code}"
-    print(f"{suite.part} {name}: {said}, {took} s", flush=True)
+    outcome = "stopped, its time was up" if code is None else f"exit code {code}"
+    print(f"{suite.part} {name}: {outcome}, {elapsed} s", flush=True)
     if code != 0:
         print(log.read_text(encoding="utf-8", errors="replace")[-2000:], file=sys.stderr, flush=True)
 
@@ -207,7 +207,7 @@ def _write(path: Path, value: dict[str, Any]) -> None:
 
 
 def _variables(folder: Path) -> dict[str, str]:
-    """Return what children need to import the project: where it is not installed, links in `folder`."""
+    """Return the children's PYTHONPATH; if the project is not installed, it includes `folder`, with links to it."""
     paths = [str(HERE)]
     if importlib.util.find_spec("alttrain") is None or importlib.util.find_spec("alttrain.kernels") is None:
         (folder / "alttrain").mkdir()

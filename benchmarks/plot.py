@@ -1,4 +1,4 @@
-"""Draw what JSON results hold: bars of every case, and a line where one size was varied. Nothing is measured here.
+"""Draw JSON results: bars of every case, and a line where one size was varied. Nothing is measured here.
 
     python benchmarks/plot.py benchmarks/results/h200/*.json --out benchmarks/results/h200/plots
 
@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 Row = dict[str, Any]
-# Field of a row: what its axis says. The first that a row has is drawn.
+# Field of a row: label of its axis. The first field that a row has is drawn.
 FIGURES = {"median_ms": "ms, median and 5th to 95th percentile", "added_gib": "GiB beyond inputs and gradients"}
 GREY = "#808080"
 COLOURS = ("#2a8fbd", "#e08a1e", "#4ca64c", "#c95d5d", "#9673c4", "#a5795f", "#d678b8", "#8a8f2a", "#3fb3a7", "#777777")

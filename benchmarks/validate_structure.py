@@ -8,16 +8,16 @@ Four kinds of labels, each split into a part that the rules were tuned on and a 
 sentences   of STAR-1 traces, labelled by one reader (tests/engine/trace/structure_labels.json: ids and labels, no
             texts), and Chinese sentences written for the test (structure_chinese.json)
 spans       the same STAR-1 sentences: whether the one understanding and the one assessment that training finds in an
-            ordinary trace (segment.py) hold them. Those that come later in a trace are reasoning to training, so that
-            recall cannot reach that of the rules
+            ordinary trace (segment.py) hold them. Later sentences of these kinds are in reasoning spans, so that recall
+            cannot reach that of the rules
 xstest      450 answers of GPT-4 to XSTest prompts, two people's label each: full refusals against full compliance; the
             partial ones, counted apart, are neither
 rbr         351 answers of OpenAI's rule-based-rewards gold set, which people coded by proposition. `response_type` says
             what the answer ought to do, not what it does; `inability_to_comply` is a refusal in words, and an answer
             that neither `fully_complies` nor `partially_complies` withholds without always saying so
 
---write-digests leaves a digest of the assessment that training finds in each STAR-1 trace. With --against, a file that
-another commit left, the command says in how many traces the assessment has changed.
+--write-digests writes a digest of the assessment that training finds in each STAR-1 trace. With --against, a file of
+digests from another commit, the command says in how many traces the assessment has changed.
 
 Precision and recall come with Wilson's interval, Cohen's kappa with its normal one; all at 95%.
 """
@@ -117,15 +117,15 @@ def sentence_figures(items: Sequence[tuple[Sentence, str, str | None]]) -> dict[
 
 
 def refusal_figures(data: Path, rules: Rules) -> dict[str, Any]:
-    """Return how far refusals found in answers are people's too; even rows of a file are development, odd ones held."""
+    """Return the agreement of refusals found in answers with people's labels: even rows development, odd rows held."""
     with (data / "safety" / "xstest_labelled_gpt4.csv").open(encoding="utf-8", newline="") as file:
         xstest = [(rules.is_refusal(row["completion"]), row["final_label"]) for row in csv.DictReader(file)]
     lines = (data / "train" / "rbr_gold_train.jsonl").read_text(encoding="utf-8").splitlines()
     rbr = []
     for row in map(json.loads, lines):
-        said = row["propositions"]
-        withholds = not (said["fully_complies"] or said["partially_complies"])
-        rbr.append((rules.is_refusal(row["completion"][0]["content"]), said["inability_to_comply"], withholds))
+        codes = row["propositions"]
+        withholds = not (codes["fully_complies"] or codes["partially_complies"])
+        rbr.append((rules.is_refusal(row["completion"][0]["content"]), codes["inability_to_comply"], withholds))
     figures: dict[str, Any] = {"xstest": {}, "rbr": {}}
     for parity, split in enumerate(("development", "held")):
         answers = xstest[parity::2]
@@ -161,28 +161,29 @@ def table(figures: dict[str, Any]) -> list[str]:
     lines = [f"{'source':<18}{'split':<13}{'label':<21}{'precision':<29}{'recall':<29}kappa"]
     for source, splits in figures.items():
         for split, found in splits.items():
-            for name, one in {**found, **found.get("labels", {})}.items():
-                if isinstance(one, dict) and "precision" in one:
-                    k = one["kappa"]
-                    said = f"{k['value']:.2f} [{k['low']:.2f}, {k['high']:.2f}]" if k else "-"
+            for name, figure in {**found, **found.get("labels", {})}.items():
+                if isinstance(figure, dict) and "precision" in figure:
+                    k = figure["kappa"]
+                    kappa_text = f"{k['value']:.2f} [{k['low']:.2f}, {k['high']:.2f}]" if k else "-"
                     lines.append(
-                        f"{source:<18}{split:<13}{name:<21}{show(one['precision'])}{show(one['recall'])}{said}"
+                        f"{source:<18}{split:<13}{name:<21}{show(figure['precision'])}{show(figure['recall'])}{kappa_text}"
                     )
             if "accuracy" in found:
                 k = found["kappa"]
-                said = f"kappa {k['value']:.2f} [{k['low']:.2f}, {k['high']:.2f}]"
-                lines.append(f"{source:<18}{split:<13}{'all labels, right':<21}{show(found['accuracy'])}{said}")
+                kappa_text = f"kappa {k['value']:.2f} [{k['low']:.2f}, {k['high']:.2f}]"
+                lines.append(f"{source:<18}{split:<13}{'all labels, right':<21}{show(found['accuracy'])}{kappa_text}")
                 lines.append(f"{source:<18}{split:<13}{'verdict, right':<21}{show(found['verdict'])}")
             if "partial called" in found:
                 lines.append(f"{source:<18}{split:<13}{'partial, called one':<21}{show(found['partial called'])}")
     return lines
 
 
-def show(one: dict[str, Any]) -> str:
+def show(figure: dict[str, Any]) -> str:
     """Return a rate as text of fixed width."""
-    if not one["total"]:
+    if not figure["total"]:
         return f"{'-':<29}"
-    text = f"{one['count']}/{one['total']} = {one['count'] / one['total']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+    count, total = figure["count"], figure["total"]
+    text = f"{count}/{total} = {count / total:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
     return f"{text:<29}"
 
 
@@ -201,7 +202,7 @@ def main() -> None:
     if arguments.against:
         earlier = json.loads(arguments.against.read_text(encoding="utf-8"))
         changed = sum(earlier[id_] != digest for id_, digest in digests.items())
-        print(f"{changed} of {len(digests)} have another than in {arguments.against}")
+        print(f"{changed} of {len(digests)} differ from those in {arguments.against}")
     if arguments.write_digests:
         arguments.write_digests.write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
     sources = {

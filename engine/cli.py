@@ -20,7 +20,7 @@ Settings = TypeVar("Settings")
 
 
 def main(recipe: RunConfig) -> None:
-    """Read the command line over `recipe`'s values, run it and end the process: with 0, or with 2 on a user's error."""
+    """Run `recipe` with the command line's changes and end the process: exit code 0, or 2 after an `AlttrainError`."""
     config = _read_flags(recipe)
     with exit_on_user_error():
         validate(config)
@@ -29,8 +29,8 @@ def main(recipe: RunConfig) -> None:
         train(config)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Everything is on disk. An orderly shutdown of the interpreter with gloo's threads about was seen to abort one rank
-    # in about a hundred ("terminate called without an active exception"), which would make a finished run a failed one.
+    # Everything is on disk. When the interpreter shut down in order while gloo's threads still ran, about one rank in a
+    # hundred aborted ("terminate called without an active exception"), and a finished run would count as failed.
     os._exit(0)
 
 
@@ -40,9 +40,9 @@ def run_program(
     """Run a program that is one process: read its flags, call it, print what it returns.
 
     Args:
-        settings: the values that the flags change; or their dataclass, where a value must be given.
-        program: what is run; an `AlttrainError` that it raises is printed as its sentence, with exit code 2.
-        description: what --help says above the flags.
+        settings: the default values of the flags; or the dataclass itself, where a flag has no default.
+        program: the function to run; an `AlttrainError` that it raises is printed, with exit code 2.
+        description: the text that --help prints above the flags.
     """
     import tyro
 
@@ -55,39 +55,41 @@ def run_program(
 
 
 def _read_flags(recipe: RunConfig) -> RunConfig:
-    """Return the recipe with the command line's values; --help and flags that cannot be read end the process here."""
+    """Return the recipe with the command line's values; --help and invalid flags end the process here."""
     import tyro
 
-    printed = io.StringIO()
+    error_output = io.StringIO()
     try:
-        with redirect_stderr(printed):
+        with redirect_stderr(error_output):
             return tyro.cli(RunConfig, default=recipe, description=sys.modules["__main__"].__doc__)
-    except SystemExit as left:
-        if left.code:
-            _let_the_first_speak()
-        sys.stderr.write(printed.getvalue())
+    except SystemExit as exit_request:
+        if exit_request.code:
+            _wait_for_local_rank_0()
+        sys.stderr.write(error_output.getvalue())
         raise
 
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn an `AlttrainError` into its sentence on stderr and exit code 2, without a traceback.
+    """Print the message of an `AlttrainError` to stderr, without a traceback, and exit with code 2.
 
-    All ranks of a node meet the same error at the same time, and the launcher ends them all at the first that exits:
-    the others give the node's first process time to speak, and speak themselves only if it had nothing to say.
+    All ranks of a node usually raise the same error at the same time, and the launcher ends them all when the first
+    exits. So the other ranks wait before they print: the node's first process prints the message once and ends them.
+    They print it themselves only if the first process did not raise the error.
     """
     try:
         yield
     except AlttrainError as error:
-        _let_the_first_speak()
+        _wait_for_local_rank_0()
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
-        # Not sys.exit: interpreter shutdown waits for collectives that other ranks will never join.
+        # sys.exit would hang: interpreter shutdown waits for collectives that other ranks will never join.
         os._exit(2)
 
 
-def _let_the_first_speak() -> None:
+def _wait_for_local_rank_0() -> None:
+    """On the other ranks of a node, wait: rank 0 prints the error and exits, and the launcher then ends this rank."""
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        # The launcher ends the others once the first has left: they leave as it did.
+        # The launcher sends SIGTERM to this rank once the first has exited: exit with the same code as the first.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(2))
         time.sleep(15.0)

@@ -1,7 +1,7 @@
-"""What a run is: frozen dataclasses, one for each group of flags.
+"""The settings of a run: frozen dataclasses, one for each group of flags.
 
 A recipe is one `RunConfig(...)` literal; the command line is made from these classes (`cli.py`). Nothing here imports
-torch, so that `--help` answers at once. What the values must keep to is in `config_checks.py`.
+torch, so that `--help` answers at once. The rules for the values are in `config_checks.py`.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ class ModelConfig:
     path: str = ""
     """Folder or hub id of a Qwen2/2.5, Qwen3 or Llama model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Dtype of the weights in forward and backward; masters and moments are float32."""
+    """Dtype of the weights in forward and backward; master weights and moments are float32."""
     random_init: bool = False
     """Read config and tokenizer only and draw the weights from --seed."""
     kernels: Literal["auto", "triton", "torch"] = "auto"
-    """auto: Triton's kernels on a GPU on which they are proven, else PyTorch; triton: always Triton's; torch: none."""
+    """auto: Triton on a GPU on which its kernels are proven, else PyTorch; triton: always Triton; torch: PyTorch."""
     checkpointing: Literal["off", "selective", "full"] = "full"
-    """What the backward computes again. off: nothing; selective: all but products and attention; full: layers."""
+    """What the backward recomputes. off: nothing; selective: all but products and attention; full: whole layers."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class DataConfig:
     eval: tuple[str, ...] = ()
     """Held-out rows, in the same formats; empty for no evaluation."""
     columns: str = ""
-    """Names in the source, as in prompt=question,response=answer."""
+    """The source's names of our columns, as in prompt=question,response=answer."""
     think_open: str = MARKS.open
-    """What opens the reasoning in the source's responses."""
+    """The mark that opens the reasoning in the source's responses."""
     think_close: str = MARKS.close
-    """What closes the reasoning in the source's responses."""
+    """The mark that closes the reasoning in the source's responses."""
     chat_template: str = ""
-    """A Jinja file that takes the place of the tokenizer's chat template."""
+    """A Jinja file that replaces the tokenizer's chat template."""
     too_long: Literal["error", "skip", "cut"] = "error"
-    """A row longer than a pack or the model's context. error: refused; skip: left out; cut: cut at its end."""
+    """A row longer than a pack or the model's context. error: stop the run; skip: leave it out; cut: drop its end."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """A row that breaks a rule. error: the run is refused; skip: the row is left out, counted and listed."""
+    """A row that breaks a rule. error: stop the run; skip: leave the row out, count it and list it."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,25 @@ class LossConfig:
     prompt: float = 0.0
     """System, user and earlier turns."""
     opening: float = 0.0
-    """What the template writes for the assistant."""
+    """The text with which the chat template opens the assistant's turn."""
     think: float = 1.0
-    """A <think> that we add because the template does not."""
+    """A <think> that we add where the chat template does not write it."""
     understanding: float = 1.0
-    """What the problem is."""
+    """The span that says what the problem is."""
     assessment: float = 1.0
-    """Whether it is harmful, and why: the safety-reasoning span."""
+    """The span that says whether the request is harmful, and why."""
     reasoning: float = 1.0
-    """What follows from the assessment."""
+    """The span that refuses or solves, as the assessment says."""
     closing: float = 1.0
     """The </think> between reasoning and answer."""
     answer: float = 1.0
-    """What the user reads."""
+    """The text after </think>, which the user reads."""
     end: float = 1.0
     """The end-of-sequence token."""
     unsegmented: float = 1.0
-    """Supervised text that no rule could place."""
+    """Response text that no rule could assign to a span."""
     per: Literal["weight", "token", "example"] = "weight"
-    """Divides the loss. weight: sum of weights; token: number of tokens with weight; example: examples, of weight 1."""
+    """Divides the loss. weight: sum of weights; token: tokens with weight; example: examples, each scaled to 1."""
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every role."""
@@ -86,9 +86,9 @@ class BatchConfig:
     """How many examples share a step, and how they are packed."""
 
     examples: int = 16
-    """Examples a step over all ranks; 0 where --batch.tokens says how many."""
+    """Examples per step over all ranks; 0 where --batch.tokens sets the size of a step."""
     tokens: int = 0
-    """Real tokens a step over all ranks, at most; takes the place of --batch.examples where it is not 0."""
+    """Most real tokens per step over all ranks; overrides --batch.examples where it is not 0."""
     pack_tokens: int = 8192
     """Capacity of a pack in tokens."""
 
@@ -102,7 +102,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of the two moments."""
     weight_decay: float = 1e-4
-    """Decay a step, times the learning rate."""
+    """Decay per step, times the learning rate."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 for no clipping."""
 
@@ -112,11 +112,11 @@ class ScheduleConfig:
     """How long the run is: linear warm-up, then cosine to 0."""
 
     epochs: int = 15
-    """Passes over the data; 0 where --schedule.steps says how long."""
+    """Passes over the data; 0 where --schedule.steps sets the length."""
     steps: int = 0
-    """Optimizer steps; takes the place of --schedule.epochs where it is not 0."""
+    """Optimizer steps; overrides --schedule.epochs where it is not 0."""
     warmup_steps: int = 5
-    """Steps to the peak learning rate."""
+    """Steps until the learning rate reaches its peak."""
 
 
 @dataclass(frozen=True)
@@ -124,19 +124,19 @@ class ZeroConfig:
     """DeepSpeed ZeRO."""
 
     stage: int = 2
-    """What is divided among the ranks. 0: nothing; 1: optimizer states; 2: gradients too; 3: weights too."""
+    """What is partitioned over the ranks. 0: nothing; 1: optimizer states; 2: gradients too; 3: weights too."""
     offload: Literal["none", "optimizer", "all"] = "none"
-    """Kept in host memory. none: nothing; optimizer: its states (stage 1 to 3); all: weights too (stage 3)."""
+    """What host memory holds. none: nothing; optimizer: its states (stages 1 to 3); all: weights too (stage 3)."""
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Whole-state checkpoints under OUTPUT/checkpoints."""
+    """Checkpoints of the whole training state under OUTPUT/checkpoints."""
 
     every: int = 100
     """Steps between checkpoints; 0 for none."""
     keep: int = 2
-    """How many of the newest stay."""
+    """How many of the newest checkpoints are kept."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run, whole."""
+    """All settings of a run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -165,7 +165,7 @@ class RunConfig:
     seed: int = 0
     """Seed of the data order and of random weights."""
     resume: bool = False
-    """Go on from the newest whole checkpoint of the run folder, or say that there is none and start."""
+    """Continue from the newest checkpoint of the run folder; where there is none, say so and start from step 1."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sections as plain dictionaries, for config.json."""

@@ -1,4 +1,4 @@
-"""What the values of a run's settings can tell by themselves: missing, out of range, or against each other."""
+"""Checks of a run's settings that need nothing but their values: missing, out of range, or in contradiction."""
 
 import math
 
@@ -7,7 +7,7 @@ from alttrain.engine.errors import ConfigError
 
 
 def validate(config: RunConfig) -> None:
-    """Check everything about `config` that its values alone can tell.
+    """Check everything about `config` that needs nothing but its values.
 
     Raises:
         ConfigError: a setting is missing, out of range or contradicts another; the first one found is named.
@@ -77,7 +77,8 @@ def _check_zero(config: RunConfig) -> None:
     if offload == "all" and stage != 3:
         raise ConfigError(f"all needs --zero.stage 3; this run says {stage}.", flag="--zero.offload")
     if stage == 3 and config.model.checkpointing == "selective":
-        # DeepSpeed's linear adds its bias in place, to the very product that is kept, and gathers inside the region.
+        # DeepSpeed's linear layer adds its bias in place to the matrix product that selective checkpointing keeps, and
+        # gathers weights inside the checkpointed region.
         raise ConfigError(
             "selective with --zero.stage 3: DeepSpeed changes the products that it keeps, and "
             "gradients would be wrong. Use full or off, or a lower --zero.stage.",

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, one class for each kind of thing that has to be mended.
+"""Errors that the user can fix, one class for each kind of thing that is wrong.
 
     AlttrainError
       ConfigError        a setting
@@ -7,8 +7,8 @@
       CheckpointError    a run folder or a checkpoint
       DivergenceError    a run whose numbers stopped being finite
 
-A message says what is wrong, with its value, the rule, and a way out that works, in one or two sentences. The command
-line prints it without a traceback and exits with 2.
+A message says in one or two sentences what is wrong, its value, the rule, and how to fix it. The command line prints
+the message without a traceback and exits with code 2.
 """
 
 import re
@@ -17,15 +17,15 @@ from typing import Self
 
 
 class AlttrainError(Exception):
-    """Something the user can mend. Its message is put together from its parts only when it is shown."""
+    """Something that the user can fix. The message is put together from its parts when the error is printed."""
 
     def __init__(self, reason: str, *, where: str | Path = "", flag: str = "") -> None:
         """Keep the parts of the message.
 
         Args:
-            reason: one or two sentences; `{flag}` in them stands for the flag, which otherwise comes before them.
-            where: the file, or `file:line`, that they are about.
-            flag: the command line's name of the setting that is wrong, or that mends it.
+            reason: one or two sentences. The flag is put in the place of `{flag}`, or before the sentences without one.
+            where: the file, or `file:line`, that the sentences are about.
+            flag: the command line's name of the setting that is wrong, or that fixes the error.
         """
         super().__init__(reason)
         self.reason = reason
@@ -34,22 +34,22 @@ class AlttrainError(Exception):
 
     @property
     def sentence(self) -> str:
-        """The message without the place."""
+        """The message without `where`."""
         if "{flag}" in self.reason:
             return self.reason.replace("{flag}", self.flag)
         return f"{self.flag} {self.reason}" if self.flag else self.reason
 
     def __str__(self) -> str:
-        """Return the whole message."""
+        """Return the message, after `where` if that is given."""
         return f"{self.where}: {self.sentence}" if self.where else self.sentence
 
     def at(self, where: str) -> Self:
-        """Say where it is, for a caller who knows; a place that is already known stands within this one."""
+        """Put `where` before the place that the error already names, if any, and return the error."""
         self.where = f"{where}: {self.where}" if self.where else where
         return self
 
     def in_section(self, section: str) -> Self:
-        """Name the flag as a command line does that has `section` in the place of the flag's own section."""
+        """Replace the section of the flag: --data.columns becomes --harmful.columns for `harmful`. Return the error."""
         self.flag = re.sub(r"^--[\w-]+\.", f"--{section}.", self.flag)
         return self
 

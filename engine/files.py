@@ -1,4 +1,4 @@
-"""Files that are written whole or line by line, so that a reader or a kill never meets a half."""
+"""Writing files whole or line by line, so that neither a reader nor a killed process leaves or sees half a file."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"
-"""What ends the name of a file that is still being written."""
+"""The suffix of a file that is still being written."""
 
 
 def append_line(file: Path, record: Mapping[str, Any]) -> None:
@@ -17,12 +17,12 @@ def append_line(file: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the records of a file that `append_line` wrote; none where there is no file."""
+    """Return the records of a file that `append_line` wrote; an empty list where there is no file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never a part."""
+    """Write `text` so that a reader sees the old file or the new one, never part of it."""
     partial = file.with_name(file.name + PARTIAL)
     with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)

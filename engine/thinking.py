@@ -1,6 +1,6 @@
-"""The marks that stand around a model's reasoning: what they are, and how they are written.
+"""The marks around a model's reasoning, `<think>` and `</think>` by default, and how they are written.
 
-Whoever reads a response, writes a row or cuts what a model says takes them from here.
+All code that reads responses, renders rows or splits generated text takes the marks from here.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from alttrain.engine.errors import ConfigError
 
 @dataclass(frozen=True)
 class Thinking:
-    """A pair of marks."""
+    """The opening and the closing mark of the reasoning."""
 
     open: str = "<think>"
     close: str = "</think>"
@@ -19,27 +19,27 @@ class Thinking:
         """Check the marks.
 
         Raises:
-            ConfigError: one is empty.
+            ConfigError: one of them is empty.
         """
-        for mark, name, does in ((self.open, "open", "opens"), (self.close, "close", "closes")):
+        for mark, name, verb in ((self.open, "open", "opens"), (self.close, "close", "closes")):
             if not mark:
-                raise ConfigError(f"is empty: it must hold what {does} the reasoning.", flag=f"--data.think-{name}")
+                raise ConfigError(f"is empty: it must hold what {verb} the reasoning.", flag=f"--data.think-{name}")
 
     @property
     def tags(self) -> tuple[str, str]:
-        """What no span may hold."""
+        """The texts that no span may hold."""
         return self.close, self.open
 
     def write_opening(self, written: str) -> str:
-        """Return what opens the reasoning after `written`: the mark and a line break, or what of them is missing."""
+        """Return what is missing at the end of `written` of the opening mark and a line break."""
         if written.endswith(f"{self.open}\n"):
             return ""
         return "\n" if written.endswith(self.open) else f"{self.open}\n"
 
     def write_closing(self, *, on_new_line: bool, has_answer: bool) -> str:
-        """Return what closes the reasoning: the mark, with a blank line after it where an answer follows."""
+        """Return the closing mark: after a line break if `on_new_line`, before a blank line if `has_answer`."""
         return ("\n" if on_new_line else "") + self.close + ("\n\n" if has_answer else "")
 
 
 MARKS = Thinking()
-"""Those that every row is written with."""
+"""The marks that every rendered row is written with."""

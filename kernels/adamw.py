@@ -1,15 +1,17 @@
-"""AdamW over a flat tensor, one pass, in place, in four layouts of 6 to 12 bytes a parameter.
+"""AdamW over a flat tensor, in one pass and in place, in four layouts of 6 to 12 bytes per parameter.
 
     g = clip * grad                    clip: one scalar on the device; t: number of the step, from 1
     m = m + (1 - beta1) * (g - m)      v = beta2 * v + (1 - beta2) * g * g
     p = p - ( lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps) + lr * weight_decay * p )
 
-That is Loshchilov & Hutter 2019 (arXiv:1711.05101), and torch.optim.AdamW but for the last line: torch scales p by
-1 - lr * weight_decay first, which at 1e-7 is wrong by a fifth in fp32; here both parts are subtracted at once.
+This is Loshchilov & Hutter 2019 (arXiv:1711.05101). torch.optim.AdamW differs in the last line: torch scales p by
+1 - lr * weight_decay first, and for lr * weight_decay = 1e-7 that factor's rounding in fp32 changes the decay by a
+fifth; here both parts are subtracted at once.
 
-Everything is computed in fp32, whatever is stored, and each operation is rounded by itself (no fused multiply-add, IEEE
-division and square root). So a GPU, Triton's interpreter and the PyTorch path give the same bits in every layout; but
-for sm_100 under triton 3.6, whose ptxas (12.9) fuses packed products and sums though told not to.
+Everything is computed in fp32, whatever the stored dtypes, and each operation is rounded separately (no fused
+multiply-add, IEEE division and square root). So a GPU, Triton's interpreter and the PyTorch path give the same bits in
+every layout. The exception is sm_100 under triton 3.6, whose ptxas (12.9) fuses packed products and sums although
+fusion is disabled.
 
 Layouts  N elements of p, grad, m, v; all 1-D and contiguous, as ZeRO's flat partitions are. Bytes per parameter:
 
@@ -19,24 +21,26 @@ Layouts  N elements of p, grad, m, v; all 1-D and contiguous, as ZeRO's flat par
     bf16 and low bits                2 + 2 2     2 + 2     8                  18
     bf16, stochastic rounding        2     2     2 + 2     6                  14
 
-  grad, m and v may each be fp32 or bf16 in any of them.
+  grad, m and v may each be fp32 or bf16 in every layout.
   Low bits: an fp32 master in two halves, master = (bits of the bf16 << 16) + low, low int16. The bf16 is the master
-  rounded to nearest, ties away from zero, because then low is in [-2^15, 2^15) and the pair is every fp32 exactly;
-  ties to even would need low = +2^15. A step on the pair is to the bit the step on the fp32. NaNs become 0x7fc00000:
-  the GPU's own, 0x7fffffff, would carry over into -0. The largest fp32 show inf as their bf16, as under any rounding,
-  and stay finite themselves.
+  rounded to nearest, ties away from zero, because then low is in [-2^15, 2^15) and the pair can hold every fp32
+  exactly; ties to even would need low = +2^15. A step on the pair gives the same bits as a step on the fp32 master.
+  NaNs become 0x7fc00000: rounding up the GPU's own NaN, 0x7fffffff, would overflow to -0. For the largest fp32 values
+  the bf16 is inf, as with any rounding, but the master stays finite.
   Stochastic rounding: up in magnitude with the probability of the part cut off (Zamirai et al. 2020, arXiv:2010.06192),
-  by adding 16 random bits below the bf16. To nearest, p at 0.02 would not move at lr = 1e-5: its bf16 are 1.2e-4 apart.
-  bf16 moments are always rounded so: to nearest, v could not fall where 1 - beta2 is below 2^-9. Unbiased, but noisy:
-  0.2 to 0.3% a step, under 1% of v in the long run at beta2 = 0.95, up to 7% at 0.999.
+  by adding 16 random bits below the bf16. Rounded to nearest, p at 0.02 would not change at lr = 1e-5, as bf16 values
+  there are 1.2e-4 apart.
+  bf16 moments are always rounded stochastically: rounded to nearest, v could not fall if 1 - beta2 is below 2^-9. This
+  is unbiased but noisy: 0.2 to 0.3% a step, in the long run under 1% of v at beta2 = 0.95 and up to 7% at 0.999.
 
 Random   Philox 4x32-10 (Salmon et al. 2011, SC11) under the key `seed` at the counter (element // 4, step, 0): one call
          for four elements, one 32-bit word each. m takes its low half, v its high half, p the exclusive or of both:
-         pairwise independent. Bits depend on the element's place in the whole alone (`offset`), never on how the whole
-         is cut into tensors, blocks or ranks. What is unbiased is the rounding of the fp32 result, itself within 2^-24.
+         pairwise independent. The bits depend only on the element's place among all parameters (`offset`), never on how
+         these are split into tensors, blocks or ranks. The rounding of the fp32 result is unbiased; the fp32 result
+         itself has a relative error of up to 2^-24.
 
 Traffic  the last column above: every stream is read once and written once, 16 bytes a thread. Step, rates and seed are
-         kernel arguments that nothing is specialised on: no step waits for the device and none recompiles.
+         kernel arguments without specialisation: no step waits for the device, and none recompiles.
 """
 
 import math
@@ -52,9 +56,9 @@ from alttrain.kernels.backend import Backend, runs_triton
 # Eight elements a thread: 16 bytes of a bf16 stream.
 BLOCK = 1024
 NUM_WARPS = 4
-# Of Philox: as many as its authors, CUDA and Triton use.
+# Rounds of Philox: as many as its authors, CUDA and Triton use.
 ROUNDS = 10
-# Elements worked on at a time without Triton: scratch that stays in a core's cache, or that keeps a GPU busy.
+# Elements that the PyTorch path takes at a time: few enough for a core's cache, or enough to keep a GPU busy.
 CHUNK_CPU, CHUNK_GPU = 1 << 16, 1 << 24
 
 
@@ -124,8 +128,8 @@ def adamw_step(
         eps: added to the root of the second moment, after bias correction.
         clip: factor on every gradient, (), fp32, on the device of `param`; it is not read on the host. 1 where None.
         seed: key of the random bits, in [0, 2^63). The same seed, step and offset give the same bits.
-        offset: place of the first element among all that are trained, a multiple of 4, so that no two tensors or ranks
-            share random bits.
+        offset: place of the first element among all trained parameters, a multiple of 4, so that no two tensors or
+            ranks share random bits.
         backend: `auto` is Triton on CUDA and PyTorch elsewhere, `triton` on CPU needs Triton's interpreter. The results
             are the same.
 
@@ -159,7 +163,7 @@ class _Streams(NamedTuple):
 
 
 class _Rates(NamedTuple):
-    """What every element is multiplied by, worked out in fp64 on the host and rounded to fp32 once."""
+    """The scalars of a step, computed in fp64 on the host and rounded to fp32 once."""
 
     one_minus_beta1: float
     beta2: float
@@ -184,7 +188,7 @@ def _philox_words(quads, step, seed, ROUNDS: tl.constexpr):  # type: ignore[no-u
     c2 = c3 + step.to(tl.uint32)
     k0, k1 = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
     for _ in tl.static_range(ROUNDS):
-        # 64-bit products: one instruction each, where tl.philox asks for the two halves apart.
+        # A 64-bit product is one instruction; tl.philox computes its two halves separately.
         x, y = c0.to(tl.uint64) * 0xD2511F53, c2.to(tl.uint64) * 0xCD9E8D57
         c0, c1 = (y >> 32).to(tl.uint32) ^ c1 ^ k0, y.to(tl.uint32)
         c2, c3 = (x >> 32).to(tl.uint32) ^ c3 ^ k1, x.to(tl.uint32)
@@ -196,7 +200,7 @@ def _philox_words(quads, step, seed, ROUNDS: tl.constexpr):  # type: ignore[no-u
 @triton.jit  # type: ignore[untyped-decorator]
 def _random_words(first, step, seed, BLOCK: tl.constexpr, ROUNDS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Return the random words of the elements from `first` on, a multiple of 4: (BLOCK,), uint32."""
-    # Two calls for the eight elements of a thread, so that no word has to pass from thread to thread.
+    # Two calls for the eight elements of a thread, so that no word has to move between threads.
     quads = first // 4 + 2 * tl.arange(0, BLOCK // 8)
     a0, a1, a2, a3 = _philox_words(quads, step, seed, ROUNDS)
     b0, b1, b2, b3 = _philox_words(quads + 1, step, seed, ROUNDS)
@@ -207,13 +211,13 @@ def _random_words(first, step, seed, BLOCK: tl.constexpr, ROUNDS: tl.constexpr):
 
 @triton.jit
 def _bits(value):  # type: ignore[no-untyped-def]
-    """Return fp32 as int32 that can be rounded up: NaN, on a GPU 2^31 - 1, is lowered so that it cannot carry over."""
+    """Return the bits of fp32 as int32; a GPU's NaN, 2^31 - 1, is lowered so that rounding up cannot overflow."""
     return tl.minimum(value.to(tl.int32, bitcast=True), 0x7FC00000)
 
 
 @triton.jit
 def _store(pointer, offsets, value, mask, random_bits):  # type: ignore[no-untyped-def]
-    """Write fp32 as it is, or as bf16 rounded by `random_bits` in [0, 2^16)."""
+    """Store fp32 unchanged, or as bf16, rounded by adding `random_bits` in [0, 2^16)."""
     if pointer.dtype.element_ty == tl.bfloat16:
         value = ((_bits(value) + random_bits) >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
     tl.store(pointer + offsets, value, mask=mask)
@@ -281,7 +285,7 @@ def _adamw_kernel(  # type: ignore[no-untyped-def]
 
 
 def _launch(streams: _Streams, clip: Tensor | None, offset: int, step: int, seed: int, rates: _Rates) -> None:
-    """Launch whole blocks without masks, so that they stay 16 bytes wide, then what is left, with them."""
+    """Launch the whole blocks without masks, so that accesses stay 16 bytes wide, then the remainder with masks."""
     num_elements = streams.param.numel()
     whole = num_elements // BLOCK * BLOCK
     with torch.cuda.device_of(streams.param):  # type: ignore[no-untyped-call]
@@ -305,34 +309,34 @@ def _launch(streams: _Streams, clip: Tensor | None, offset: int, step: int, seed
 
 
 def _chunk_step(streams: _Streams, clip: Tensor | None, offset: int, step: int, seed: int, rates: _Rates) -> None:
-    """Do what `_adamw_kernel` does, operation by operation; temporaries are of a chunk's size."""
+    """Do what `_adamw_kernel` does in PyTorch; temporaries have the size of a chunk."""
     param, low_bits, grad, exp_avg, exp_avg_sq = streams
     g = grad.to(torch.float32, copy=True)
     if clip is not None:
         g *= clip
-    m, v = exp_avg.float(), exp_avg_sq.float()  # the moments themselves where they are fp32
+    m, v = exp_avg.float(), exp_avg_sq.float()  # float() returns the moments themselves if they are fp32
     p = param.float() if low_bits is None else join_master(param, low_bits)
     scratch = (g - m).mul_(rates.one_minus_beta1)
     m += scratch
     v *= rates.beta2
     v += g.mul_(g).mul_(rates.one_minus_beta2)
-    # By way of fp64, because torch.sqrt is not correctly rounded in fp32 on every CPU.
+    # The square root is taken in fp64, because torch.sqrt is not correctly rounded in fp32 on every CPU.
     scratch.copy_(v.double().sqrt_()).mul_(rates.root_scale).add_(rates.eps)
     torch.mul(m, rates.step_size, out=g).div_(scratch)
     g += torch.mul(p, rates.decay, out=scratch)
     p -= g
 
     if low_bits is not None:
-        for kept, half in zip((param, low_bits), split_master(p), strict=True):
-            kept.copy_(half)
+        for target, half in zip((param, low_bits), split_master(p), strict=True):
+            target.copy_(half)
     stored = [(exp_avg, m), (exp_avg_sq, v)] + ([(param, p)] if low_bits is None else [])
-    if any(kept.dtype == torch.bfloat16 for kept, _ in stored):
+    if any(target.dtype == torch.bfloat16 for target, _ in stored):
         words = _philox(param.numel(), offset // 4, step, seed, param.device)
         low_word, high_word = (words & 0xFFFF).int(), (words >> 16).int()
-        for (kept, value), random_bits in zip(stored, (low_word, high_word, low_word ^ high_word), strict=False):
-            if kept.dtype == torch.bfloat16:
+        for (target, value), random_bits in zip(stored, (low_word, high_word, low_word ^ high_word), strict=False):
+            if target.dtype == torch.bfloat16:
                 rounded = (_canonical_bits(value) + random_bits) >> 16
-                kept.copy_(rounded.to(torch.int16).view(torch.bfloat16))
+                target.copy_(rounded.to(torch.int16).view(torch.bfloat16))
 
 
 def _philox(num_elements: int, first_quad: int, step: int, seed: int, device: torch.device) -> Tensor:
@@ -343,7 +347,7 @@ def _philox(num_elements: int, first_quad: int, step: int, seed: int, device: to
     c2, c3 = torch.full_like(quads, step), torch.zeros_like(quads)
     k0, k1 = seed & word, seed >> 32
     for _ in range(ROUNDS):
-        # A product may pass 2^63 and wrap: its 64 bits are right, and the mask takes the sign off the high word.
+        # A product may exceed 2^63 and wrap: its 64 bits are correct, and the mask removes the sign of the high word.
         x, y = c0 * 0xD2511F53, c2 * 0xCD9E8D57
         c0 = (y >> 32).bitwise_and_(word).bitwise_xor_(c1).bitwise_xor_(k0)
         c2 = (x >> 32).bitwise_and_(word).bitwise_xor_(c3).bitwise_xor_(k1)
@@ -353,7 +357,7 @@ def _philox(num_elements: int, first_quad: int, step: int, seed: int, device: to
 
 
 def _canonical_bits(value: Tensor) -> Tensor:
-    """Return a copy of an fp32 tensor's bits, int32, every NaN the same."""
+    """Return a copy of an fp32 tensor's bits as int32, with the same bits for every NaN."""
     return torch.where(value.isnan(), 0x7FC00000, value.view(torch.int32))
 
 
@@ -375,8 +379,8 @@ def _check(streams: _Streams, clip: Tensor | None) -> None:
     if streams.low_bits is not None and param.dtype != torch.bfloat16:
         raise ValueError(f"low_bits given and param is {param.dtype}: only a bfloat16 param has low bits beside it.")
     if clip is not None and (clip.dtype != torch.float32 or clip.dim() != 0 or clip.device != param.device):
-        given = f"{clip.dtype} of shape {tuple(clip.shape)} on {clip.device}"
-        raise ValueError(f"clip is {given}: it must be torch.float32 of shape () on {param.device}, as param is.")
+        found = f"{clip.dtype} of shape {tuple(clip.shape)} on {clip.device}"
+        raise ValueError(f"clip is {found}: it must be torch.float32 of shape () on {param.device}, as param is.")
 
 
 def _check_numbers(

@@ -7,7 +7,7 @@ import triton
 
 Backend = Literal["auto", "triton", "torch"]
 
-# Read when kernels are compiled or interpreted for the first time: when they are imported.
+# Whether Triton's interpreter is on (TRITON_INTERPRET=1): triton decides this once, when the kernels are imported.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 
@@ -15,7 +15,7 @@ def runs_triton(backend: Backend, device: torch.device) -> bool:
     """Return whether a call on tensors of `device` launches the kernel: `auto` does on CUDA only.
 
     Raises:
-        ValueError: `backend` is no backend, or asks for Triton on a CPU without Triton's interpreter.
+        ValueError: `backend` is not a Backend, or asks for Triton on a CPU without Triton's interpreter.
     """
     if backend not in ("auto", "triton", "torch"):
         raise ValueError(f"backend is {backend!r}: it must be auto, triton or torch.")

@@ -1,4 +1,4 @@
-"""Weighted linear cross-entropy: from hidden states to the loss and both of its gradients, and no (N, V) logits kept.
+"""Weighted linear cross-entropy: from hidden states to the loss and both gradients, without keeping (N, V) logits.
 
     loss = sum_i  w_i * nll_i              nll_i = log sum_v exp(x_iv) - x_iy        x_i = W h_i,  y = y_i
     dx_i = w_i * (softmax(x_i) - onehot(y_i))          dh_i = W^T dx_i               dW = sum_i dx_i h_i^T
@@ -6,26 +6,28 @@
 N rows of hidden states, R of them projected, H their width, V the vocabulary, P spans, C rows in a chunk.
 Shapes   h (N, H) and W (V, H), both fp32 or both bf16;  y (N,) int64;  w (N,) fp32;  loss () fp32.
 
-One pass. The loss is linear in the upstream gradient g, so dh and dW are made in the forward, while a chunk's logits
-are at hand, and the backward multiplies by g. That is three products of 2 R H V operations each, where recomputing the
-logits in the backward takes four; and W is not needed (under ZeRO-3: gathered) a second time.
+One pass. Both gradients are proportional to the upstream gradient g of the loss. So the forward computes dh and dW for
+g = 1 while a chunk's logits are in memory, and the backward multiplies them by g. This takes three products of 2 R H V
+operations each, where recomputing the logits in the backward takes four; and the backward does not need W, which under
+ZeRO-3 would have to be gathered a second time.
 
-The products are the vendor's library's; what is between them is `weighted_cross_entropy`, one pass over the chunk.
+torch.mm computes the products (by cuBLAS on CUDA); between them, the kernel of `weighted_cross_entropy.py` turns the
+chunk's logits into losses and their gradient, in one launch.
 
-Memory. A chunk of C logits lives in one slab (C, V): first logits, then the gradient in the same place. Its rows are
-padded to PAD elements, so that they start where 16-byte accesses may. Beside the two gradients there are the slab and,
-in bf16, dW's fp32 accumulator. SLAB_BYTES bounds C, and C says how often dW is read and written again: chunks are as
-few as fit, and of equal size.
+Memory. The logits of a chunk of C rows stand in one buffer, the slab (C, V), and are overwritten by their gradient. The
+slab's rows are padded to a multiple of PAD elements, so that each starts at a 16-byte boundary. Beside the two
+gradients there are the slab and, in bf16, dW's fp32 accumulator. SLAB_BYTES limits C. Every chunk reads and writes dW
+again, so there are as few chunks as fit, of equal size.
 
-Numerics. Softmax, nll and (softmax - onehot) * w are fp32 and rounded to W's dtype only as operands of the two
-products. dW is summed over chunks in fp32, on CUDA by the product itself; elsewhere each chunk's bf16 product is
-rounded before it is added. g meets the fp32 sum in the pass that rounds it. Sums over rows are made in fp64. Every sum
-has a fixed order: the same inputs give the same bits.
+Numerics. Softmax, nll and (softmax - onehot) * w are fp32; the last is rounded to W's dtype only as an operand of the
+two products. dW is summed over chunks in fp32: on CUDA the product adds to the accumulator itself; on CPU each chunk's
+bf16 product is rounded before it is added. The fp32 sum is multiplied by g before it is rounded. Sums over rows are
+fp64. Every sum has a fixed order: the same inputs give the same bits.
 
 FLOPs    6 R H V in three products.
-Traffic  the slab is written by one product and read by two: 3 R V, and 2 R V in between. h, dh: a few R H. W is read
-         twice a chunk; dW, in fp32, is written by the first chunk and read and written by the others: the reason for
-         large chunks.
+Traffic  the slab: 3 R V elements, as one product writes it and two read it, and 2 R V for the kernel between them. h
+         and dh: a few R H. W is read twice per chunk; dW, in fp32, is written by the first chunk and read and written
+         by each of the others, which is why chunks are large.
 
 Rows outside `rows` cost nothing in any product. A row without label (-100) or with weight 0 adds exactly 0. A row with
 a label and weight 0 counts in `nll_sums`, so that evaluation can measure roles that are not trained. Nothing here
@@ -45,9 +47,9 @@ from alttrain.kernels.weighted_cross_entropy import IGNORE_INDEX, cross_entropy_
 SLAB_BYTES = {"cuda": 1280 << 20, "cpu": 512 << 20}
 # Elements that a row of the slab is padded to: 32 bytes in bf16.
 PAD = 16
-# Rows of a chunk are a multiple of it, which is the tile of the products.
+# The rows of a chunk are a multiple of this, the tile of the products.
 ROW_TILE = 128
-# Partial product of dW, where it cannot be added to the fp32 accumulator by the product itself.
+# Size of a partial product of dW where a separate addition adds it to the fp32 accumulator (bf16 on CPU).
 PARTIAL_BYTES = 32 << 20
 
 
@@ -102,8 +104,8 @@ def weighted_linear_cross_entropy(
 ) -> LossSums:
     """Return the weighted sum of token losses, differentiable in `hidden` and `weight`, and the sums of each span.
 
-    The gradients are made here and handed out by the backward, which can therefore run once. Without gradients to make
-    (under `torch.no_grad`, or where neither input needs one) only the losses are computed.
+    The forward computes the gradients and the backward returns them, so it can run only once. Where no gradient is
+    needed (under `torch.no_grad`, or if neither input requires one) only the losses are computed.
 
     Args:
         hidden: hidden states, (N, H), fp32 or bf16.
@@ -122,7 +124,7 @@ def weighted_linear_cross_entropy(
     Raises:
         ValueError: shapes, dtypes or devices disagree; on CPU also where a label, span id or row is out of range or
             a weight is not finite.
-        RuntimeError: (backward) it has run before.
+        RuntimeError: the backward runs a second time.
     """
     _check_shapes(hidden, weight, labels, loss_weights, span_ids, rows, num_spans, chunk_tokens)
     if hidden.device.type == "cpu":
@@ -133,7 +135,7 @@ def weighted_linear_cross_entropy(
     has_label = labels != IGNORE_INDEX
     weights = loss_weights.where(has_label, 0.0)
     chunk_rows = chunk_tokens or _chunk_rows(labels.shape[0], weight)
-    # The loss of a row of weight 0 is asked for only where somebody counts it.
+    # The loss of a row of weight 0 is computed only if it is summed by span.
     inputs = (hidden, weight, labels, weights, rows, _Chunking(chunk_rows, every_nll=num_spans > 0, backend=backend))
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
         loss_sum, nll = _WeightedLinearCrossEntropy.apply(*inputs)  # type: ignore[no-untyped-call]
@@ -144,13 +146,13 @@ def weighted_linear_cross_entropy(
         return LossSums(loss_sum, *nll.new_zeros(3, 0))
     assert span_ids is not None
     of_span = (span_ids == torch.arange(num_spans, device=hidden.device)[:, None]) & has_label  # (P, R)
-    # A masked sum, not index_add: its order is fixed on every device.
+    # A masked sum has a fixed order on every device; index_add does not.
     sums = [torch.where(of_span, value, 0).sum(1, dtype=torch.float64).float() for value in (nll, weights, 1.0)]
     return LossSums(loss_sum, *sums)
 
 
 class _Chunking(NamedTuple):
-    """How the rows are worked through: how many at once, whether each one's nll is kept, on which path."""
+    """Rows per chunk, whether the nll of rows of weight 0 is computed too, and the path of the kernel."""
 
     chunk_rows: int
     every_nll: bool
@@ -158,7 +160,7 @@ class _Chunking(NamedTuple):
 
 
 class _WeightedLinearCrossEntropy(torch.autograd.Function):
-    """Gradients made in the forward, scaled in the backward."""
+    """Computes the gradients in the forward and scales them in the backward."""
 
     @staticmethod
     def forward(
@@ -174,7 +176,7 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         nll, *gradients = _forward(
             hidden, weight, labels, weights, rows, chunking, needs_hidden=needs_hidden, needs_weight=needs_weight
         )
-        # On ctx and not among the saved tensors: checkpointing would drop those and project everything again.
+        # Kept on ctx, not by save_for_backward: checkpointing would drop saved tensors and run the forward again.
         ctx.gradients = gradients
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(nll)
@@ -214,7 +216,7 @@ def _forward(
     run = cross_entropy_gradient_ if needs_hidden or needs_weight else row_losses
     nll = torch.empty(num_rows, dtype=torch.float32, device=hidden.device)
     dhidden = torch.zeros(hidden.shape, dtype=hidden.dtype, device=hidden.device) if needs_hidden else None
-    # The first chunk's product writes dW, the others add to it.
+    # The first chunk's product overwrites dW, the others add to it.
     make = torch.empty if num_rows else torch.zeros
     dweight = make(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
     slab = weight.new_empty(min(chunking.chunk_rows, num_rows), -(-vocabulary // PAD) * PAD)[:, :vocabulary]
@@ -234,7 +236,7 @@ def _forward(
 
 
 def _add_product(dweight: Tensor, dlogits: Tensor, inputs: Tensor, *, is_first: bool) -> None:
-    """Add dlogits (C, V) transposed times inputs (C, H) to dweight (V, H), fp32, or write it there."""
+    """Add dlogits^T (V, C) times inputs (C, H) to dweight (V, H), fp32; where `is_first`, overwrite dweight instead."""
     # On CUDA the product of two bf16 matrices is summed and stored in fp32.
     options: dict[str, Any] = {"out_dtype": torch.float32} if dlogits.dtype == torch.bfloat16 else {}
     if dlogits.dtype == torch.float32 or dlogits.is_cuda:
@@ -254,7 +256,7 @@ def _add_product(dweight: Tensor, dlogits: Tensor, inputs: Tensor, *, is_first: 
 
 
 def _chunk_rows(num_rows: int, weight: Tensor) -> int:
-    """Return the rows of a chunk: as few chunks as the budget allows, all of them alike."""
+    """Return the rows of a chunk, for as few chunks as SLAB_BYTES allows, all of equal size."""
     row_bytes = -(-weight.shape[0] // PAD) * PAD * weight.element_size()
     most = max(1, SLAB_BYTES["cuda" if weight.is_cuda else "cpu"] // row_bytes)
     num_chunks = max(1, -(-num_rows // most))
@@ -290,8 +292,8 @@ def _check_shapes(
         if tensor.shape != hidden.shape[:1] or tensor.dtype != dtype:
             raise ValueError(f"{name} is {_describe(tensor)}: it must be ({hidden.shape[0]},) {dtype}, one a row.")
     if (span_ids is None) != (num_spans == 0):
-        given = "not given" if span_ids is None else "given"
-        raise ValueError(f"span_ids are {given} and num_spans = {num_spans}: give both or neither.")
+        state = "not given" if span_ids is None else "given"
+        raise ValueError(f"span_ids are {state} and num_spans = {num_spans}: give both or neither.")
     if span_ids is not None and (span_ids.shape != hidden.shape[:1] or span_ids.is_floating_point()):
         raise ValueError(f"span_ids is {_describe(span_ids)}: it must be ({hidden.shape[0]},) integers, one a row.")
     if rows is not None and (rows.dim() != 1 or rows.dtype != torch.int64):

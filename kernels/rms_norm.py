@@ -1,19 +1,19 @@
-"""Root-mean-square norm over the last dimension, alone or with the residual stream added first.
+"""Root-mean-square norm over the last dimension, of x or of x + residual.
 
     h  = x + residual                              (add_rms_norm, which returns h too; rms_norm has h = x)
     r  = 1 / sqrt(mean_d(h_d^2) + eps)             n = h * r              y = round(n) * w
     dn = dy * w                                    dw = sum over rows of dy * n
-    dh = r * (dn - n * mean_d(dn_d * n_d)) + g     dx = dresidual = dh    g: what reaches h from its other readers
+    dh = r * (dn - n * mean_d(dn_d * n_d)) + g     dx = dresidual = dh    g: gradient of h from its other uses
 
 N rows of width D: the tokens of a pack, or its tokens times heads where Qwen3 normalises each head's q and k.
 Shapes   x, residual, h, y (..., D) and w (D,), all fp32 or all bf16;  r (N,) fp32.
 Numerics fp32 throughout; h and n are rounded to the input's dtype where transformers rounds them (h before it is
-         normalised, n before it meets w), so that y is the y of the model that is served.
-Memory   h, which the residual stream keeps anyway, and 4 bytes a row. The backward makes n again.
+         normalised, n before it is multiplied by w), so that training and inference give the same y.
+Memory   kept for the backward: h, which the residual stream keeps anyway, and 4 bytes a row. It computes n again.
 Traffic  in units of N * D elements: forward reads 1 and writes 1 (2 and 2 with the residual), backward reads 2 and
          writes 1 (3 and 1). A row is read once: it stays in registers between its sum of squares and its product.
-Order    dw is summed without atomics: each of P programs adds its rows up in registers and writes one row of (P, D)
-         fp32, and a second pass sums the P rows. The same inputs on the same device give the same bits.
+Order    dw is summed without atomics: each of P programs sums its rows in registers and writes one row of a (P, D)
+         fp32 tensor, and a second pass sums the P rows. The same inputs on the same device give the same bits.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ from alttrain.kernels.backend import Backend, runs_triton
 
 # Elements of the tile a program holds: 16 a thread with 4 warps, two 16-byte loads of bf16. Wider rows take more warps.
 TILE = 2048
-# Beyond it the backward, with 32 warps, would have too few registers and spill.
+# Above this width the backward, with 32 warps, would have too few registers and spill.
 MAX_WIDTH = 8192
-# Warps of the backward on one multiprocessor: what its 80 to 122 registers a thread leave room for, all in one wave.
+# Warps of the backward on one multiprocessor: as many as fit at its 80 to 122 registers a thread, for a single wave.
 RESIDENT_WARPS = 16
 # Elements that the CPU path works on at a time, few enough to stay in its cache between operations.
 CPU_TILE = 1 << 18
@@ -52,7 +52,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto"
     """Return each row of `x` over its root mean square, times `weight`; differentiable in both.
 
     Args:
-        x: rows, (..., D), fp32 or bf16. Rows whose starts are evenly spaced are read where they lie, others copied.
+        x: rows, (..., D), fp32 or bf16. Rows with evenly spaced starts are read in place; others are copied first.
         weight: a factor for each column, (D,), of the same dtype.
         eps: added to the mean square.
         backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
@@ -92,7 +92,7 @@ def add_rms_norm(
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Keeps x and r."""
+    """rms_norm; keeps x and r for the backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, use_triton: bool) -> Tensor:
@@ -112,7 +112,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class _AddRMSNorm(torch.autograd.Function):
-    """Keeps h, which it returns, and r."""
+    """add_rms_norm; keeps h, which it returns, and r for the backward."""
 
     @staticmethod
     def forward(
@@ -123,7 +123,7 @@ class _AddRMSNorm(torch.autograd.Function):
         h = h.view(x.shape)
         ctx.save_for_backward(h, weight, rstd)
         ctx.use_triton = use_triton
-        # The last norm of a model has no other reader of h: no zeros are made up for it.
+        # After a model's last norm nothing else uses h: its gradient is then None instead of a tensor of zeros.
         ctx.set_materialize_grads(False)
         return y.view(x.shape), h
 
@@ -160,7 +160,7 @@ def _forward(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> 
 def _backward(
     dy: Tensor, dh: Tensor | None, h: Tensor, weight: Tensor, rstd: Tensor, *, needs_weight: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return dx (N, D) and, where needed, dw (D,); dh (N, D) is what reaches h from its other readers."""
+    """Return dx (N, D) and, where needed, dw (D,); dh (N, D) is the gradient of h from its other uses."""
     num_rows, width = h.shape
     dx = torch.empty(h.shape, dtype=h.dtype, device=h.device)
     if num_rows == 0:
@@ -178,7 +178,7 @@ def _backward(
 
 
 def _forward_torch(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `_forward` does, some rows at a time."""
+    """Return what `_forward` returns, computed some rows at a time in PyTorch."""
     num_rows, width = x.shape
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     h = x if residual is None else torch.empty_like(y)
@@ -194,7 +194,7 @@ def _forward_torch(x: Tensor, residual: Tensor | None, weight: Tensor, eps: floa
 def _backward_torch(
     dy: Tensor, dh: Tensor | None, h: Tensor, weight: Tensor, rstd: Tensor, *, needs_weight: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return what `_backward` does, some rows at a time."""
+    """Return what `_backward` returns, computed some rows at a time in PyTorch."""
     dx = torch.empty(h.shape, dtype=h.dtype, device=h.device)
     dweight = torch.zeros(weight.shape, dtype=torch.float32, device=h.device) if needs_weight else None
     for part in _parts(*h.shape):
@@ -267,7 +267,7 @@ def _tile(width: int) -> tuple[int, int, int]:
 
 def _resident_programs(device: torch.device, warps: int) -> int:
     if device.type != "cuda":
-        return 3  # interpreted: enough for a program to have several tiles, and a partial sum several rows
+        return 3  # interpreted: few enough that programs have several tiles, and enough for several partial sums
     return int(torch.cuda.get_device_properties(device).multi_processor_count) * max(1, RESIDENT_WARPS // warps)
 
 

@@ -8,14 +8,14 @@ B packs of N tokens (B is 1 in training), Hq query and Hkv key heads of width D.
 Shapes   query (B, Hq, N, D) and key (B, Hkv, N, D), fp32 or bf16, of any strides with D side by side: transformers
          passes transposed views of (B, N, H, D);  c, s (B or 1, N, D / 2).
 Numerics angles, their cosines and the rotation are fp32; the result is rounded once. transformers rounds c, s, both
-         products and their sum. One table a step serves every layer, so that no layer reduces an angle of 1e5 again.
-Memory   only the tables are kept: the backward needs neither x nor y.
+         products and their sum. All layers share one table, so that sines and cosines are computed once a step.
+Memory   only the tables are kept for the backward, which needs neither x nor y.
 Traffic  reads and writes B * N * (Hq + Hkv) * D elements once, each way; the tables, 4 * N * D bytes, are read from
          memory once and then from the cache, by every head.
-In place `rope` writes new tensors: autograd allows no function to change two views, as query and key are, and return
-         both; through one call each it would copy the whole gradient of their bases. What it costs is nothing in
-         traffic and one query and key in memory, which go as the projections' outputs are dropped. `rope_` does write
-         where query and key lie, by taking them over: they must not be read afterwards, only what it returns.
+In place `rope` writes new tensors: autograd does not let a function change two views, as query and key are, and return
+         both; with one call for each, it would copy the whole gradient of their bases. The new tensors cost no traffic,
+         and the memory of one query and key until the projections' outputs are freed. `rope_` writes into the memory of
+         query and key: afterwards only its results may be read.
 """
 
 from typing import Any
@@ -53,7 +53,7 @@ def rotary_tables(position_ids: Tensor, inv_freq: Tensor, attention_scaling: flo
     Args:
         position_ids: positions within their documents, (B, N), integers.
         inv_freq: angles of position 1, (D / 2,), fp32; transformers' rotary modules have it.
-        attention_scaling: a factor of both, 1 but for YaRN and its kin; the rotary modules have it too.
+        attention_scaling: a factor of both, 1 except for YaRN and similar types; the rotary modules have it too.
 
     Raises:
         ValueError: shapes, dtypes or devices are not as above.
@@ -76,12 +76,12 @@ def rope(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, backend: Backe
         query: (B, Hq, N, D), fp32 or bf16, D even.
         key: (B, Hkv, N, D), of the same dtype.
         cos: cosines, (B or 1, N, D / 2), fp32 or of the dtype of `query`, from `rotary_tables`; or as transformers
-            makes them, (B or 1, N, D), the second half a copy of the first, which is not read.
+            makes them, (B or 1, N, D), whose second half, a copy of the first, is not read.
         sin: sines, of the same shape and dtype.
         backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Returns:
-        Two new tensors, of the shapes, dtype and order in memory of `query` and `key`.
+        Two new tensors with the shapes, dtype and memory layout of `query` and `key`.
 
     Raises:
         ValueError: shapes, dtypes, devices or strides are not as above.
@@ -91,10 +91,11 @@ def rope(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, backend: Backe
 
 
 def rope_(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
-    """Do what `rope` does in the memory of `query` and `key`, which must not be read again but through the result.
+    """Do what `rope` does in the memory of `query` and `key`; afterwards only the results may be read.
 
-    Whoever kept the old values is told so by autograd: a projection does not, nor does `rms_norm`, but selective
-    checkpointing keeps a projection's output, and needs `rope`. The backward writes new tensors: gradients are shared.
+    Autograd raises an error if the old values were saved for a backward. Linear projections and `rms_norm` do not save
+    their outputs; selective checkpointing does, so it needs `rope`. The backward writes new tensors, because the
+    incoming gradients may be shared.
 
     Args:
         query: as in `rope`; not a leaf that requires a gradient.
@@ -124,7 +125,7 @@ def _apply(
 
 
 class _Rope(torch.autograd.Function):
-    """Keeps the tables."""
+    """The rotation; keeps the tables for the backward."""
 
     @staticmethod
     def forward(
@@ -202,7 +203,7 @@ def _rotate_rows(  # type: ignore[no-untyped-def]
     program, num_tokens, sign,
     NUM_HEADS: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr, BLOCK_HALF: tl.constexpr,
 ):  # fmt: skip
-    # A row is one head of one token; 2^31 of them would not fit any memory, but their elements may.
+    # A row is one head of one token. There are fewer than 2^31 rows, but element offsets may be larger: int64.
     rows = program * ROWS + tl.arange(0, ROWS)[:, None]  # (ROWS, 1)
     cols = tl.arange(0, BLOCK_HALF)[None, :]  # (1, BLOCK_HALF)
     mask = (rows < num_tokens * NUM_HEADS) & (cols < HALF)
@@ -213,7 +214,7 @@ def _rotate_rows(  # type: ignore[no-untyped-def]
     x2 = tl.load(x + HALF, mask, other=0.0).to(tl.float32)
     cos = tl.load(cos_ptr + token * table_stride + cols, mask, other=0.0).to(tl.float32)
     sin = tl.load(sin_ptr + token * table_stride + cols, mask, other=0.0).to(tl.float32) * sign
-    # Both halves are read before the first is written, which may go where they came from.
+    # Both halves are loaded before the first store, as the output may be the input.
     tl.store(y, (x1 * cos - x2 * sin).to(y_ptr.dtype.element_ty), mask)
     tl.store(y + HALF, (x2 * cos + x1 * sin).to(y_ptr.dtype.element_ty), mask)
 

@@ -6,19 +6,20 @@
     w_t = u_t / sum_p c_{s,p} table_p                           per "example": each document's weights sum to 1
     D   = sum c_{s,p} table_p  |  sum c_{s,p} [table_p > 0]  |  number of s with weight       (weight | token | example)
 
-The weight belongs to the label token: the one that is predicted, not the one that is read. No label crosses a document,
-so the first token of a document is nobody's label and the last has none.
+The weight is that of the label token, the one that is predicted. No label crosses the bounds of a document, so the
+first token of a document is never a label and the last has none.
 
-Every sum comes from the integer counts c, which are the same in whatever order a device adds them; so the sums are
-exact to fp64 rounding and repeat to the bit.
+Every sum is computed from the integer counts c, which do not depend on the order of addition; so the sums are exact to
+fp64 rounding and always have the same bits.
 
 Shapes   x (N,) int64;  span ids (N,) uint8;  cu_seqlens (S+1,) int32;  table (P,) fp32, P at most 256;  c (S, P).
-Launch   One, after a fill of P + 2 counters with zeros. A program takes a document: it counts c in registers, writes
-         the document's tokens, and adds c to the step's counters; whichever program is the last to do so turns them
-         into the fp64 sums, in a fixed order. Products c * table are exact in fp64, as c is below 2^29.
+Launch   One, after P + 2 counters (P padded to a power of two) are set to 0. Each program takes a document: it counts
+         c in registers, writes the document's tokens, and adds c to the step's counters; the last program to do so
+         computes the fp64 sums from the counters, in a fixed order. Products c * table are exact in fp64, as c is
+         below 2^29.
 Traffic  Reads 10 bytes a token (span ids twice) and writes 13: 1.5 MB for a step of 65,536 tokens, less than a launch
-         takes. So lanes that are side by side touch neighbours, and no more: documents start at any address, and
-         wider accesses would need aligned ones. The PyTorch path's indices take some 40 bytes a token more.
+         takes. So neighbouring lanes access neighbouring elements, but accesses are not widened: documents start at
+         any address, and wide accesses need alignment. The PyTorch path moves some 40 bytes a token more, for indices.
 No host synchronisation anywhere. Values are checked on CPU; on a GPU a span id out of range makes its weight NaN, or
 stops the kernel under TRITON_DEBUG=1.
 """
@@ -38,7 +39,7 @@ from alttrain.kernels.backend import Backend, runs_triton
 
 IGNORE_INDEX = -100
 MAX_ROLES = 256
-# Comparisons of a program's tile, tokens times roles: 1,024 tokens at 16 roles, 4 a thread; twice as many spill.
+# Elements of a program's tile, tokens times roles: 1,024 tokens at 16 roles, 4 tokens a thread; twice as many spill.
 TILE = 16_384
 WARPS = 8
 
@@ -48,7 +49,7 @@ Per = Literal["weight", "token", "example"]
 
 
 class SpanWeights(NamedTuple):
-    """What one call makes of a step; scalars are 0-dimensional, on the device of the inputs."""
+    """Labels, weights and sums of a step; all tensors are on the device of the inputs."""
 
     labels: Tensor
     """The next token of the same document, else -100: (N,), int64."""
@@ -57,11 +58,11 @@ class SpanWeights(NamedTuple):
     loss_weights: Tensor
     """Weight of the label token in the loss, 0 where there is no label: (N,), fp32."""
     denominator: Tensor
-    """What `per` says the loss is divided by: (), fp64."""
+    """The number by which the loss is divided, as `per` says: (), fp64."""
     weight_sum: Tensor
     """Sum of the table's weights over all labels, before any scaling per example: (), fp64."""
     span_weight_sums: Tensor
-    """Parts of `weight_sum` by role: (P,), fp64."""
+    """The part of each role in `weight_sum`: (P,), fp64."""
     span_token_counts: Tensor
     """Labels of each role, whatever their weight: (P,), fp64."""
 
@@ -69,7 +70,7 @@ class SpanWeights(NamedTuple):
 def span_weights_reference(
     input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor, *, per: Per = "weight"
 ) -> SpanWeights:
-    """Return what `span_weights` returns, one document and one token after another: the definition."""
+    """Define `span_weights`: the same results, computed document by document and token by token."""
     tokens, roles, bounds, weights = input_ids.tolist(), span_ids.tolist(), cu_seqlens.tolist(), table.tolist()
     labels, label_roles, loss_weights = [IGNORE_INDEX] * len(tokens), [0] * len(tokens), [0.0] * len(tokens)
     denominator = 0.0
@@ -100,7 +101,7 @@ def span_weights_reference(
 
 @triton.jit
 def _label(role_ptr, t, end, P: tl.constexpr):
-    # Returns whether token t has a label, and the role of that, 0 where there is none.
+    # Returns whether token t has a label, and the label's role, 0 where there is no label.
     has_label = t + 1 < end
     role = tl.load(role_ptr + t + 1, mask=has_label, other=0).to(tl.int32)
     tl.device_assert(role < P, "a span id is out of range")
@@ -117,7 +118,7 @@ def _roles(table_ptr, P: tl.constexpr, ROLES: tl.constexpr):
 @triton.jit
 def _write_sums(counter_ptr, table_ptr, sums_ptr, PER: tl.constexpr, P: tl.constexpr, ROLES: tl.constexpr):
     roles, table = _roles(table_ptr, P, ROLES)
-    # Past the first-level cache, which is not kept up to date with what other multiprocessors add.
+    # Loads bypass the L1 cache, which may not have the sums that other multiprocessors have added.
     counts = tl.load(counter_ptr + roles, cache_modifier=".cg").to(tl.float64)
     weights = counts * table
     weight_sum = tl.sum(weights, 0)
@@ -138,7 +139,7 @@ def _span_weights_kernel(
     x_ptr, role_ptr, bounds_ptr, table_ptr, label_ptr, label_role_ptr, w_ptr, sums_ptr, counter_ptr,
     PER: tl.constexpr, P: tl.constexpr, ROLES: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    # counter_ptr: zeros; labels by role (ROLES,), documents with weight, programs that have added theirs.
+    # counter_ptr, zeros at first: labels by role (ROLES,), documents with weight, programs that have added their c.
     start = tl.load(bounds_ptr + tl.program_id(0))
     end = tl.load(bounds_ptr + tl.program_id(0) + 1)
     tl.device_assert((start >= 0) & (start < end), "cu_seqlens does not rise from 0")
@@ -164,7 +165,7 @@ def _span_weights_kernel(
         tl.store(label_role_ptr + t, role.to(tl.uint8), mask=t < end)
         tl.store(w_ptr + t, tl.where(has_label, w, 0.0), mask=t < end)
 
-    tl.debug_barrier()  # every thread has added: one thread's release now stands for all of them
+    tl.debug_barrier()  # all threads have added their counts: one thread's release below covers them all
     if tl.atomic_add(counter_ptr + ROLES + 1, 1, sem="acq_rel") == tl.num_programs(0) - 1:
         _write_sums(counter_ptr, table_ptr, sums_ptr, PER, P, ROLES)
 
@@ -183,24 +184,24 @@ def span_weights(
     Args:
         input_ids: tokens of all documents, (N,), int64.
         span_ids: role of each token, an index into `table`, (N,), uint8.
-        cu_seqlens: where each document starts, and N; every document has at least one token, (S+1,), int32.
+        cu_seqlens: the first token of each document, and N; every document has at least one token, (S+1,), int32.
         table: weight of each role, 0 or more, (P,), fp32.
-        per: the denominator: sum of weights, number of labels with weight, or number of documents with weight, each
-            document's weights then being scaled to sum to 1.
+        per: the denominator. weight: sum of weights; token: number of labels with weight; example: number of
+            documents with weight, where each document's weights are scaled to sum to 1.
         backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Raises:
-        ValueError: shapes, dtypes, devices, `per` or `backend` are not as above; on CPU also values (looking at them on
-            another device would synchronise).
+        ValueError: shapes, dtypes, devices, `per` or `backend` are not as above; on CPU also values (on a GPU
+            checking these would synchronise).
     """
     _check(input_ids, span_ids, cu_seqlens, table, per)
-    # A step without documents has nothing to launch.
+    # Without documents there is nothing to launch, and the PyTorch path returns empty tensors.
     use_triton = runs_triton(backend, input_ids.device) and cu_seqlens.numel() > 1
     return (_span_weights if use_triton else _span_weights_torch)(input_ids, span_ids, cu_seqlens, table, per)
 
 
 def _span_weights(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor, per: Per) -> SpanWeights:
-    """Allocate and launch; S is at least 1."""
+    """Allocate the outputs and launch the kernel; S is at least 1."""
     num_roles, device = table.numel(), input_ids.device
     labels = torch.empty(input_ids.shape, dtype=torch.int64, device=device)
     label_span_ids = torch.empty(input_ids.shape, dtype=torch.uint8, device=device)
@@ -220,7 +221,7 @@ def _span_weights(input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table
 def _span_weights_torch(
     input_ids: Tensor, span_ids: Tensor, cu_seqlens: Tensor, table: Tensor, per: Per
 ) -> SpanWeights:
-    """Return what `_span_weights` does, vectorised over all tokens."""
+    """Return what `_span_weights` returns, in PyTorch, vectorised over all tokens."""
     num_tokens, num_documents, num_roles = input_ids.numel(), cu_seqlens.numel() - 1, table.numel()
     device = input_ids.device
     has_label = torch.ones(num_tokens, dtype=torch.bool, device=device)

@@ -1,4 +1,4 @@
-"""SwiGLU, the gated activation between the projections of an MLP, and the same with the down projection behind it.
+"""SwiGLU, the gated activation of an MLP, alone or with the down projection after it.
 
     s  = silu(a) = a * sigmoid(a)            y = round(s) * b           a: gate, b: up
     da = dy * b * sigmoid(a) * (1 + a * (1 - sigmoid(a)))               db = dy * s
@@ -6,13 +6,14 @@
 
 N tokens, I the MLP's inner width, D the model's.
 Shapes   a, b, y (..., I), z (..., D), W (D, I): all fp32 or all bf16.
-Numerics fp32 throughout; s is rounded to the input's dtype before it meets b, as transformers does, so that y is the y
-         of the model that is served.
-Memory   a and b are kept, y is not. torch keeps a, silu(a), b, and y for the projection. y is made again where dW needs
-         it, by the pass that makes da and db, into the memory of dy, which nobody else can hold.
+Numerics fp32 throughout; s is rounded to the input's dtype before it is multiplied by b, as in transformers, so that
+         training and inference give the same y.
+Memory   a and b are kept for the backward, y is not; torch keeps a, silu(a), b, and y for the projection. Where dW
+         needs y, the pass that computes da and db computes y again, into the memory of dy, a temporary.
 Traffic  in units of N * I elements: forward reads 2 and writes 1; backward reads 3 and writes 2, or 3 with y.
-In place `in_place_backward` leaves da and db where a and b were: for callers who know that nobody else reads these, as
-         after two linear projections, which do not keep their outputs. A second backward is then refused by autograd.
+In place With `in_place_backward` the backward writes da and db over a and b. This is for callers who know that nothing
+         else reads a and b, for example outputs of linear projections, which do not keep them. Autograd then refuses a
+         second backward.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from torch.nn.functional import linear, silu
 
 from alttrain.kernels.backend import Backend, runs_triton
 
-# Elements of a program's tile: with 4 warps 8 a thread, one 16-byte access of bf16 to each stream, two of fp32.
+# Elements of a program's tile: 8 a thread with 4 warps, that is one 16-byte access to each tensor in bf16, two in fp32.
 BLOCK = 1024
 WARPS = 4
 # Elements that the CPU path works on at a time, few enough to stay in its cache between operations.
@@ -40,10 +41,10 @@ def swiglu_reference(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def swiglu(gate: Tensor, up: Tensor, *, in_place_backward: bool = False, backend: Backend = "auto") -> Tensor:
-    """Return silu(gate) * up, differentiable in both, which are all that is kept.
+    """Return silu(gate) * up, differentiable in both; only these two are kept for the backward.
 
     Args:
-        gate: (..., I), fp32 or bf16. Rows whose starts are evenly spaced are read where they lie, others copied.
+        gate: (..., I), fp32 or bf16. Rows with evenly spaced starts are read in place; others are copied first.
         up: of the same shape and dtype.
         in_place_backward: let the backward overwrite `gate` and `up` with their gradients.
         backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
@@ -53,7 +54,7 @@ def swiglu(gate: Tensor, up: Tensor, *, in_place_backward: bool = False, backend
 
     Raises:
         ValueError: shapes, dtypes or devices are not as above.
-        RuntimeError: (backward) it has run before, in place.
+        RuntimeError: a backward runs after one in place.
     """
     _check(gate, up)
     y: Tensor = _SwiGLU.apply(gate, up, in_place_backward, runs_triton(backend, gate.device))  # type: ignore[no-untyped-call]
@@ -63,13 +64,13 @@ def swiglu(gate: Tensor, up: Tensor, *, in_place_backward: bool = False, backend
 def swiglu_linear(
     gate: Tensor, up: Tensor, weight: Tensor, *, in_place_backward: bool = False, backend: Backend = "auto"
 ) -> Tensor:
-    """Return (silu(gate) * up) @ weight.T, differentiable in all three, which are all that is kept.
+    """Return (silu(gate) * up) @ weight.T, differentiable in all three; only these are kept for the backward.
 
     Args:
         gate: (..., I), fp32 or bf16; strides as in `swiglu`.
         up: of the same shape and dtype.
-        weight: of the down projection, (D, I), of the same dtype. Under ZeRO-3 call this in the forward of the module
-            that owns it.
+        weight: weight of the down projection, (D, I), of the same dtype. Under ZeRO-3 call this in the forward of the
+            module that owns it.
         in_place_backward: as in `swiglu`.
         backend: as in `swiglu`.
 
@@ -78,7 +79,7 @@ def swiglu_linear(
 
     Raises:
         ValueError: shapes, dtypes or devices are not as above.
-        RuntimeError: (backward) it has run before, in place.
+        RuntimeError: a backward runs after one in place.
     """
     _check(gate, up, weight)
     use_triton = runs_triton(backend, gate.device)
@@ -87,7 +88,7 @@ def swiglu_linear(
 
 
 class _SwiGLU(torch.autograd.Function):
-    """Keeps gate and up."""
+    """swiglu; keeps gate and up for the backward."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, in_place: bool, use_triton: bool) -> Tensor:
@@ -106,7 +107,7 @@ class _SwiGLU(torch.autograd.Function):
 
 
 class _SwiGLULinear(torch.autograd.Function):
-    """Keeps gate, up and the weight."""
+    """swiglu_linear; keeps gate, up and the weight for the backward."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor, in_place: bool, use_triton: bool) -> Tensor:
@@ -119,7 +120,7 @@ class _SwiGLULinear(torch.autograd.Function):
     def backward(ctx: Any, dz: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, weight = ctx.saved_tensors
         dz = dz.reshape(-1, weight.shape[0])  # (N, D)
-        dy = dz @ weight  # (N, I), then y
+        dy = dz @ weight  # (N, I), overwritten by y if dW needs it
         y = dy if ctx.needs_input_grad[2] else None
         dgate, dup = _backward(dy, _rows(gate), _rows(up), y, ctx.in_place, ctx.use_triton)
         if ctx.in_place:
@@ -142,14 +143,14 @@ def _forward(gate: Tensor, up: Tensor, use_triton: bool) -> Tensor:
 def _backward(
     dy: Tensor, gate: Tensor, up: Tensor, y: Tensor | None, in_place: bool, use_triton: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return da and db (N, I); where y is given, which may be dy itself, leave the product there."""
+    """Return da and db (N, I); where y, which may be dy itself, is given, write silu(gate) * up there."""
     dgate, dup = gate, up
     if not in_place:
         dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
     if use_triton:
         _launch(_backward_kernel, dy, gate, up, dgate, dup, y)
         return dgate, dup
-    for part in _parts(gate):  # every place is read before it is written: y may be dy, da and db may be a and b
+    for part in _parts(gate):  # every part is read before it is written, as y may be dy, and da and db may be a and b
         activated = silu(gate[part])
         product = None if y is None else activated * up[part]
         gradient = torch.ops.aten.silu_backward(dy[part] * up[part], gate[part])
@@ -188,7 +189,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     activated = gate * sigmoid
     dgate = dy * up * (sigmoid + activated * (1.0 - sigmoid))
     dtype = gate_ptr.dtype.element_ty
-    # Every load stands before the first store, which may go where a load came from.
+    # All loads come before the first store, as outputs may be inputs.
     tl.store(dgate_ptr + row * dgate_stride + cols, dgate.to(dtype), mask)
     tl.store(dup_ptr + row * dup_stride + cols, (dy * activated).to(dtype), mask)
     if y_ptr is not None:
@@ -197,15 +198,15 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 def _launch(kernel: Any, *tensors: Tensor | None) -> None:
     """Run an elementwise kernel over tensors (N, I), as one long row where all are contiguous."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    num_rows, width = given[0].shape
+    present = [tensor for tensor in tensors if tensor is not None]
+    num_rows, width = present[0].shape
     if num_rows == 0:
         return
-    if all(tensor.is_contiguous() for tensor in given):
+    if all(tensor.is_contiguous() for tensor in present):
         num_rows, width = 1, num_rows * width
     num_blocks = triton.cdiv(width, BLOCK)
     strides = (0 if tensor is None else tensor.stride(0) for tensor in tensors)
-    with torch.cuda.device_of(given[0]):  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(present[0]):  # type: ignore[no-untyped-call]
         kernel[(num_rows * num_blocks,)](*tensors, *strides, width, num_blocks, BLOCK=BLOCK, num_warps=WARPS)
 
 

@@ -1,31 +1,31 @@
-"""Weighted cross-entropy over rows of logits: losses, and the gradient left where the logits were, in one launch.
+"""Weighted cross-entropy over rows of logits: one launch computes losses and overwrites the logits by their gradient.
 
     nll_i = lse_i - x_iy          lse_i = log sum_v exp(x_iv)          loss = sum_i  w_i * nll_i
     dx_iv = g * w_i * (softmax(x_i)_v - [v = y])                       y = y_i,  g = upstream gradient of the loss
 
-N rows of logits, V the vocabulary; VECTOR elements in 16 bytes, LANES = VECTOR * threads, a tile is UNROLL * LANES.
+N rows of logits, V the vocabulary; VECTOR elements are 16 bytes, LANES = VECTOR * threads, a tile is UNROLL * LANES.
 Shapes   x (N, V), bf16, fp16 or fp32, rows may be strided;  y (N,) int64;  w (N,) fp32;  nll, lse (N,) fp32.
 
-Numerics. Everything is fp32, whatever the logits are; a gradient is rounded once, when it is stored. The label's own
-term is kept out of the sum. With m = max_v x_v and r = sum over v != y of exp(x_v - m),
+Numerics. Everything is fp32, whatever the logits are; a gradient is rounded once, when it is stored. The label's
+term is left out of the sum. With m = max_v x_v and r = sum over v != y of exp(x_v - m),
 
     nll = log1p(r) where x_y = m, else m - x_y + log(r + exp(x_y - m));        dx_y = -g * w * r / (r + exp(x_y - m))
 
-and nothing cancels where p_y is near 1: a loss of 1e-20 and its gradient keep their digits, where lse - x_y and p - 1
-have none left, and where (p - 1) taken from a rounded p can be wrong by all of it.
+so that nothing cancels if p_y is near 1: a loss of 1e-20 and its gradient keep their digits, where lse - x_y and p - 1
+would have none left, and p - 1 of a rounded p may have a relative error of 1.
 A row without label (-100) or with weight 0 adds 0, gets a gradient of exact zeros and is not read, unless `every_nll`
-asks for its loss. A logit of -inf is a class that cannot occur: probability and gradient 0, and as the label a loss of
-inf. A row with +inf or NaN, or with nothing but -inf, comes out as NaN.
+is set. A class with a logit of -inf has probability and gradient 0, and as the label it gives a loss of inf. A row with
++inf or NaN, or with nothing but -inf, gives NaN.
 
-Traffic. One program a row. It reads the row once for the sums (each thread has its own running maximum and sum; they
-meet at the row's end), and again, backwards, to write the gradient: what was read last is still in L1 and L2. 32 warps
-fill a multiprocessor, so that no more rows are alive than caches hold (132 rows of 297 KiB on an H200). From memory
-that is N * V read and N * V written. Tiles but the last are not masked: their loads and stores are 16 bytes wide for
-any V, if row starts are 16-byte aligned and the stride is a multiple of 16 elements.
-The differentiable function reads N * V in its forward, and N * V in its backward, which writes N * V.
+Traffic. One program a row. It reads the row once for the sums (each thread has its own running maximum and sum, which
+are combined at the end of the row), and again, backwards, to write the gradient: what was read last is still in L1 and
+L2. A program's 32 warps fill a multiprocessor, so that no more rows are in work than the caches hold (132 rows of 297
+KiB on an H200). So memory is read and written once, N * V elements each. All tiles but the last are unmasked: their
+loads and stores are 16 bytes wide for any V, if row starts are 16-byte aligned and the stride is a multiple of 16
+elements. The differentiable function reads N * V in its forward, and reads and writes N * V in its backward.
 
-Sums over spans are the caller's, over nll in a fixed order; there are no atomics: the same inputs give the same bits.
-Nothing waits for the device. Values are checked on CPU; on a GPU a label out of range makes its row NaN, or stops the
+There are no atomics: the same inputs give the same bits; the caller sums nll by span, in a fixed order. Nothing waits
+for the device. Values are checked on CPU; on a GPU a label out of range makes its row NaN, or stops the
 kernel under TRITON_DEBUG=1.
 """
 
@@ -45,13 +45,13 @@ from alttrain.kernels.backend import Backend, runs_triton
 
 IGNORE_INDEX = -100
 MAX_WARPS = 32
-# That a thread loads at a time, 2 vectors in bf16 and 4 in fp32; twice as many spill at the 64 registers it has.
+# Elements that a thread loads at a time, 2 vectors in bf16 and 4 in fp32; twice as many would spill its 64 registers.
 ELEMENTS_PER_THREAD = 16
 # fp32 logits that the PyTorch path works on at a time, few enough to stay in a CPU's cache.
 TILE_BYTES = 8 << 20
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
-# Where a running maximum starts: finite, so that (-inf) - (maximum) is -inf and not NaN.
+# The initial running maximum, finite so that (-inf) - (maximum) is -inf and not NaN.
 _LOWEST = tl.constexpr(-3.4028234663852886e38)
 _IGNORE = tl.constexpr(IGNORE_INDEX)
 
@@ -73,7 +73,7 @@ def weighted_cross_entropy_reference(logits: Tensor, labels: Tensor, loss_weight
 
 @triton.jit
 def _exp(x):
-    return tl.exp2(x * _LOG2_E)  # without the extra steps for denormal results
+    return tl.exp2(x * _LOG2_E)  # faster than tl.exp, which treats denormal results separately
 
 
 @triton.jit
@@ -85,7 +85,7 @@ def _log1p(x):
 
 @triton.jit
 def _target(y_ptr, w_ptr, row, V):
-    # Returns the label, -1 where there is none or it is out of range, whether the row weighs, has a label, and w.
+    # Returns the label (-1 if none or out of range), whether it has weight, whether the row has a label, and w.
     y = tl.load(y_ptr + row)
     w = tl.load(w_ptr + row)
     is_inside = (y >= 0) & (y < V)
@@ -142,7 +142,7 @@ def _write_row(
     x_row, dx_row, shift, scale, label, dx_label, V,
     READS: tl.constexpr, UNROLL: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    # Leaves exp(x - shift) * scale, and dx_label at the label; zeros, of logits it does not read, where not READS.
+    # Writes exp(x - shift) * scale, and dx_label at the label; if not READS, writes zeros without reading the logits.
     TILE: tl.constexpr = UNROLL * LANES
     columns = _columns(UNROLL, LANES, VECTOR)
     tiles = V // TILE
@@ -162,7 +162,7 @@ def _forward_kernel(
     x_ptr, y_ptr, w_ptr, nll_ptr, lse_ptr, saved_ptr, x_stride, V, GRADIENT: tl.constexpr, EVERY_NLL: tl.constexpr,
     UNROLL: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    # Writes nll and lse, and either the gradient where the logits were or what a backward needs of each row, (3, N).
+    # Writes nll and lse; if GRADIENT, the gradient over the logits, else three numbers a row for the backward, (3, N).
     row = tl.program_id(0).to(tl.int64)
     x_row = x_ptr + row * x_stride
     label, weighs, has_label, w = _target(y_ptr, w_ptr, row, V)
@@ -183,7 +183,7 @@ def _forward_kernel(
         tl.store(saved_ptr + tl.num_programs(0) + row, total)
         tl.store(saved_ptr + 2 * tl.num_programs(0) + row, others)
     elif weighs == 0:
-        tl.debug_barrier()  # every thread has read what it reads, under EVERY_NLL
+        tl.debug_barrier()  # all threads have finished reading the row, which EVERY_NLL may ask for
         _write_row(x_row, x_row, 0.0, 0.0, label, 0.0, V, False, UNROLL, LANES, VECTOR)
 
 
@@ -197,7 +197,7 @@ def _backward_kernel(
     dx_row = dx_ptr + row * dx_stride
     label, weighs, _, w = _target(y_ptr, w_ptr, row, V)
     if weighs:
-        # Not exp(x - lse): lse is rounded to the digits of m, which may be far more than those of the difference.
+        # Not exp(x - lse): lse is rounded relative to m, and if m is large that error is large in x - lse.
         scale = w * tl.load(g_ptr) / tl.load(saved_ptr + tl.num_programs(0) + row)
         dx_label = -tl.load(saved_ptr + 2 * tl.num_programs(0) + row) * scale
         _write_row(x_row, dx_row, tl.load(saved_ptr + row), scale, label, dx_label, V, True, UNROLL, LANES, VECTOR)
@@ -214,7 +214,7 @@ def weighted_cross_entropy(
         logits: scores before softmax, (N, V), bf16, fp16 or fp32; rows may be strided, columns must be adjacent.
         labels: target ids, (N,), int64; -100 where there is none.
         loss_weights: token weights, (N,), fp32.
-        in_place_backward: write the gradient where `logits` were; nothing else may need them afterwards.
+        in_place_backward: overwrite `logits` by their gradient; nothing else may need them afterwards.
         backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Returns:
@@ -223,7 +223,7 @@ def weighted_cross_entropy(
     Raises:
         ValueError: shapes, dtypes, strides or devices disagree; on CPU also where a label is out of range or a weight
             is not finite.
-        RuntimeError: (backward) it ran before in place, or the logits have been written to since.
+        RuntimeError: a backward runs after one in place, or after the logits have been written to.
     """
     _check(logits, labels, loss_weights, backend)
     loss: Tensor = _WeightedCrossEntropy.apply(logits, labels, loss_weights, in_place_backward, backend)
@@ -233,7 +233,7 @@ def weighted_cross_entropy(
 def row_losses(
     logits: Tensor, labels: Tensor, loss_weights: Tensor, *, every_nll: bool = True, backend: Backend = "auto"
 ) -> RowLosses:
-    """Return nll and log-sum-exp of each row, not differentiable; of rows of weight 0 only where `every_nll`.
+    """Return nll and log-sum-exp of each row, not differentiable; 0 for rows of weight 0 unless `every_nll`.
 
     Arguments and errors are those of `weighted_cross_entropy`.
     """
@@ -245,7 +245,7 @@ def row_losses(
 def cross_entropy_gradient_(
     logits: Tensor, labels: Tensor, loss_weights: Tensor, *, every_nll: bool = True, backend: Backend = "auto"
 ) -> RowLosses:
-    """Leave w * (softmax - onehot) where `logits` were, and return what `row_losses` would have.
+    """Overwrite `logits` by w * (softmax - onehot), and return what `row_losses` returns for them.
 
     Rows without label or weight become exact zeros. Arguments and errors are those of `weighted_cross_entropy`.
     """
@@ -256,7 +256,7 @@ def cross_entropy_gradient_(
 
 
 class _WeightedCrossEntropy(torch.autograd.Function):
-    """Keeps the logits and three numbers a row."""
+    """weighted_cross_entropy; keeps the logits and three numbers a row for the backward."""
 
     @staticmethod
     def forward(
@@ -281,9 +281,9 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 def _forward(
     logits: Tensor, labels: Tensor, weights: Tensor, backend: Backend, *, gradient: bool, every_nll: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return nll (N,), lse (N,) and what `_backward` needs of the rows, (3, N): m, sum of exp(x - m), the same but y.
+    """Return nll (N,), lse (N,) and numbers for `_backward`, (3, N): m, sum of exp(x - m), that sum less the label's.
 
-    Where `gradient`, logits become it, and the last is not written.
+    If `gradient`, the logits are overwritten by their gradient and the (3, N) tensor is not filled.
     """
     num_rows, vocabulary = logits.shape
     nll, lse = torch.empty(2, num_rows, dtype=torch.float32, device=logits.device)
@@ -309,7 +309,7 @@ def _backward(
             m, total, others = saved[:, part, None]
             y, scale = labels[part, None].clamp(min=0), weights[part, None] * g / total
             tile.sub_(m).exp_().mul_(scale).scatter_(1, y, -others * scale)
-            dx[part] = _without_silent_rows(tile, _weighs(labels[part], weights[part]))
+            dx[part] = _zero_weightless_rows(tile, _weighs(labels[part], weights[part]))
     elif num_rows:
         with torch.cuda.device_of(logits):
             _backward_kernel[(num_rows,)](
@@ -319,19 +319,19 @@ def _backward(
 
 
 def _tile(vocabulary: int, element_size: int) -> dict[str, int]:
-    """Return UNROLL, LANES, VECTOR and num_warps: as many warps as a row can feed, two tiles of one vector or more."""
+    """Return the tile's constants and the options of a launch: as many warps as the row has vectors for, at most 32."""
     vector = 16 // element_size
     warp = 32 * vector
     lanes = min(max(triton.next_power_of_2(vocabulary), warp), MAX_WARPS * warp)
     unroll = ELEMENTS_PER_THREAD // vector if vocabulary > lanes else 1
-    # Fused multiply-add is Triton's default up to 3.9 and not from 3.10 on.
+    # Up to Triton 3.9 fused multiply-add is the default; from 3.10 on it has to be enabled.
     return {"UNROLL": unroll, "LANES": lanes, "VECTOR": vector, "num_warps": lanes // warp, "enable_fp_fusion": True}
 
 
 def _forward_torch(
     logits: Tensor, labels: Tensor, weights: Tensor, outputs: tuple[Tensor, ...], gradient: bool, every_nll: bool
 ) -> None:
-    """Do what _forward_kernel does, a few rows at a time in fp32; rows that do not count are read, to no effect."""
+    """Do what _forward_kernel does, a few rows at a time in fp32; rows without label or weight are read too."""
     for part, tile in _parts(logits, in_place=gradient):
         weighs = _weighs(labels[part], weights[part])
         counts = labels[part] != IGNORE_INDEX if every_nll else weighs
@@ -346,18 +346,18 @@ def _forward_torch(
             output[part] = torch.where(counts, value, 0)
         if gradient:
             tile.mul_((w / total)[:, None]).scatter_(1, y, (-others / total * w)[:, None])
-            tile = _without_silent_rows(tile, weighs)
+            tile = _zero_weightless_rows(tile, weighs)
             if tile.dtype != logits.dtype:
                 logits[part] = tile
 
 
-def _without_silent_rows(tile: Tensor, weighs: Tensor) -> Tensor:
-    # A pass over the tile that is seldom needed; on a GPU, knowing that would mean waiting.
+def _zero_weightless_rows(tile: Tensor, weighs: Tensor) -> Tensor:
+    # The pass is seldom needed, but to know that on a GPU the host would have to wait.
     return tile if not tile.is_cuda and bool(weighs.all()) else tile.masked_fill_(~weighs[:, None], 0)
 
 
 def _parts(logits: Tensor, *, in_place: bool = False) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of the rows and these rows in fp32, (C, V): a copy, always in the same memory, or themselves."""
+    """Yield slices of the rows and their logits in fp32, (C, V): a copy in reused memory, or the logits themselves."""
     num_rows, vocabulary = logits.shape
     step = max(1, TILE_BYTES // (4 * vocabulary))
     scratch = torch.empty(min(step, num_rows), vocabulary, dtype=torch.float32, device=logits.device)

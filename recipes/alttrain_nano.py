@@ -1,4 +1,4 @@
-"""AltTrain's causal claim in small, from a checkout; all numbers of it are in recipes/nano/recipe.py.
+"""A small-scale test of AltTrain's causal claim, run from a checkout; its settings are in recipes/nano/recipe.py.
 
 make nano        or        python recipes/alttrain_nano.py --output runs/nano
 python recipes/alttrain_nano.py --arms all --seeds 5 --assessment-weights 1 2 4 8 --output runs/nano-study

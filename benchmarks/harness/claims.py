@@ -1,4 +1,4 @@
-"""What is claimed of the kernels, held against the JSON of a run: each claim with its figure, or why there is none."""
+"""The claims about the kernels' speed and memory, checked against the JSON of a run."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class Claim(NamedTuple):
 
 
 def check_claims(folder: Path) -> list[Claim]:
-    """Return every claim with what the JSON files of `folder` say of it."""
+    """Return every claim with its figure from the JSON files of `folder`."""
     loss = _rows(folder, "linear_cross_entropy")
     ours = _find(loss, "ours")
     one = _find(loss, "ours", weights="one")
@@ -48,7 +48,7 @@ def _rows(folder: Path, name: str) -> list[Row]:
 def _find(
     rows: list[Row], name: str, case: str = "linear_cross_entropy", weights: str = "drawn", weightless: float = 0.0
 ) -> Row:
-    """Return the first such row, which is the headline's; an empty one where there is none."""
+    """Return the first row with these values, which has the headline size; an empty row where there is none."""
     wanted = (case, name, weights, weightless)
     return next(
         (
@@ -61,7 +61,7 @@ def _find(
 
 
 def _first_sizes(rows: list[Row]) -> Iterator[Row]:
-    """Yield ours of the first size of each case."""
+    """Yield the rows of our implementations at the first size of each case."""
     seen = set()
     for row in rows:
         key = (row["case"], row["implementation"])
@@ -75,7 +75,7 @@ def _ratio(claim: str, above: Row, below: Row, **limit: float) -> Claim:
 
 
 def _proportion(share: float, part: Row, whole: Row) -> Claim:
-    """Return the claim that the time falls with the rows; the rest is the (V, H) gradient's own traffic."""
+    """Return the claim that time falls with the share of rows, within 1.25: dW's (V, H) traffic does not fall."""
     claim = f"time over time of all rows, over the share of rows, {share:.0%} weightless: at most"
     if not part or not whole:
         return Claim(claim, None, None)

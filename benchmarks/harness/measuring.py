@@ -1,9 +1,9 @@
-"""Check implementations against a reference, then time them interleaved: what a figure of a benchmark rests on.
+"""Checking implementations against a reference, then timing them interleaved.
 
-A figure is only taken of an implementation whose results have just been found right; one that is wrong, or fails, is
-refused with the reason, and the others are timed. They are timed in turn, sample by sample, so that a slow minute of
-the machine falls on all alike. On CUDA the L2 cache is emptied before each sample, and the device is kept busy until
-all launches of the sample are queued, so that what is timed is the device; what the calls cost the host is `host_ms`.
+An implementation is timed only after its results have been checked; one that is wrong, or fails, is refused with the
+reason, and the others are timed. Samples are taken from each implementation in turn, so that a slow minute of the
+machine affects all alike. On CUDA the L2 cache is emptied before each sample, and the device waits until all launches
+of the sample are queued, so that only the device is timed; `host_ms` is the time that the calls take on the host.
 """
 
 import gc
@@ -23,14 +23,14 @@ Run = Callable[[], Sequence[Tensor]]
 MAX_SAMPLES = 200
 # Written between samples on CUDA, so that no implementation finds its inputs in the L2 cache.
 CACHE_BYTES = 256 << 20
-# Some add up in bf16 by design: they are timed, and their row says how far off they are.
+# Factor on the allowed error of implementations that are not ours: some sum in bf16 by design. Their row has the error.
 RIVAL_SLACK = 5
-# Longest that the device waits for launches, and its highest clock.
+# The longest time that the device waits for launches, and its highest clock.
 MAX_WAIT_SECONDS, CYCLES_PER_SECOND = 0.02, 2.0e9
 
 
 class Yardstick(NamedTuple):
-    """Work that is not the case's own, with its own operations and bytes."""
+    """Work to compare a case with, with its own operations and bytes."""
 
     run: Callable[[], object]
     flops: float = 0.0
@@ -44,17 +44,17 @@ class Case:
     Attributes:
         name: what is compared.
         sizes: the shapes and dtypes, for the record.
-        implementations: each does the whole work once (forward and backward) and returns the tensors to check. Those
-            whose name begins with "ours" must be right.
+        implementations: each does the whole work once (forward and backward) and returns the tensors to check. Names of
+            our implementations begin with "ours"; if one of them is wrong, the benchmark fails.
         reference: the same tensors in higher precision.
         max_error: largest allowed |result - reference| / |reference|, of each tensor; RIVAL_SLACK times that for
             implementations that are not ours.
         flops: operations that the definition needs.
         num_bytes: bytes that the definition has to read and write.
         own_bytes: bytes of an implementation that moves more or fewer, by design.
-        yardsticks: part of the work or work of its kind, to compare with; timed alike, with nothing to check.
+        yardsticks: a part of the work, or similar work, to compare with; timed in the same way, but not checked.
         absent: implementations that cannot run here, and why.
-        notes: what a reader must know of an implementation.
+        notes: remarks on implementations, for their rows.
     """
 
     name: str
@@ -71,13 +71,13 @@ class Case:
 
 
 class Ceilings(NamedTuple):
-    """What this machine has been measured to do; bf16 products and device-to-device copies."""
+    """The best rates measured on this machine, of bf16 products and of device-to-device copies."""
 
     tflops_per_second: float
     gigabytes_per_second: float
 
     def least_ms(self, flops: float, num_bytes: float) -> float:
-        """Return the time below which the work cannot be done."""
+        """Return the least time for the work at these rates."""
         return max(flops / self.tflops_per_second / 1e9, num_bytes / self.gigabytes_per_second / 1e6)
 
 
@@ -93,7 +93,7 @@ class Measurement:
     median_ms: float
     low_ms: float  # 5th percentile
     high_ms: float  # 95th percentile
-    host_ms: float | None  # on CUDA: what the calls cost the host, with any wait for the device in them
+    host_ms: float | None  # on CUDA: time of the calls on the host, including any wait for the device
     tflops_per_second: float | None
     gigabytes_per_second: float | None
     share_of_limit: float | None  # least time at the measured ceilings over the median
@@ -101,7 +101,7 @@ class Measurement:
 
 
 class Result(NamedTuple):
-    """What a case gave: rows, and why other implementations have none."""
+    """The rows of a case, and for each refused implementation the reason."""
 
     rows: list[Measurement]
     refused: dict[str, str]
@@ -156,13 +156,13 @@ def _text(row: Measurement) -> str:
 
 def _check(case: Case) -> tuple[dict[str, float], dict[str, str]]:
     """Return the largest relative error of those that are right, and why the others are not; this warms up too."""
-    wanted = [tensor.double() for tensor in case.reference()]
+    truths = [tensor.double() for tensor in case.reference()]
     errors, refused = {}, {}
     for name, run in case.implementations.items():
         try:
-            pairs = zip(run(), wanted, strict=True)
+            pairs = zip(run(), truths, strict=True)
             error = max(_relative_error(result, truth) for result, truth in pairs)
-        except Exception as failure:  # of a rival's package, or memory: recorded, and ends nothing else
+        except Exception as failure:  # any error, in a package or for want of memory, is recorded; the others go on
             refused[name] = f"{type(failure).__name__}: {str(failure).strip()[:300]}"
         else:
             allowed = case.max_error * (1 if name.startswith("ours") else RIVAL_SLACK)
@@ -191,7 +191,7 @@ def _relative_error(result: Tensor, truth: Tensor) -> float:
 
 
 def _host_seconds(run: Callable[[], object]) -> float:
-    """Return what a call takes the host; the call before it settles allocators and clocks."""
+    """Return the host's time for one call, after a first call that warms up allocators and clocks."""
     run()
     _wait()
     start = time.perf_counter()
@@ -212,7 +212,7 @@ def _sample_ms(run: Callable[[], object], host_seconds: float) -> float:
         run()
         return (time.perf_counter() - start) * 1e3
     torch.empty(CACHE_BYTES, dtype=torch.int8, device="cuda").zero_()
-    # The device idles until everything is queued: small kernels would be timed at the speed of Python else.
+    # The device idles until everything is queued; otherwise small kernels would be timed at the speed of Python.
     torch.cuda._sleep(int(min(2 * host_seconds, MAX_WAIT_SECONDS) * CYCLES_PER_SECOND))  # type: ignore[no-untyped-call]
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     first.record()

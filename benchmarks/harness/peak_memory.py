@@ -1,4 +1,4 @@
-"""How far memory rises while a function runs: of the allocator on CUDA, of a fresh process on CPU (Linux)."""
+"""Measuring how far memory rises while a function runs: of the allocator on CUDA, of a fresh process on CPU (Linux)."""
 
 import multiprocessing
 import re
@@ -12,9 +12,9 @@ GIB = 1 << 30
 
 
 def peak_memory_bytes(prepare: Callable[..., Callable[[], object]], *args: Any) -> int:
-    """Return how far memory rises above what `prepare(*args)` left, while the function that it returned runs once.
+    """Return how far memory rises, after `prepare(*args)`, while the function that this returns runs once.
 
-    What the run returns is still held at the end and is counted. `prepare` is a function of a module: on CPU it is
+    The result of the run is still held at the end, and is counted. `prepare` is a function of a module: on CPU it is
     called in a fresh process. It should run the work once at a tiny size, so that libraries have their own buffers.
 
     Raises:

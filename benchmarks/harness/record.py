@@ -1,4 +1,4 @@
-"""Where a benchmark ran, and its JSON."""
+"""The environment of a benchmark, and writing its JSON."""
 
 import functools
 import json
@@ -60,7 +60,7 @@ def _output(*command: str) -> str | None:
 
 
 def write_json(folder: Path, name: str, rows: Sequence[Measurement | Mapping[str, Any]], **facts: Any) -> None:
-    """Write `folder/name.json`, never half of it: the environment, `facts` and the rows, without what they lack."""
+    """Write `folder/name.json` whole: the environment, `facts`, and the rows without fields that are None."""
     folder.mkdir(parents=True, exist_ok=True)
     plain = [asdict(row) if isinstance(row, Measurement) else dict(row) for row in rows]
     plain = [{key: value for key, value in row.items() if value is not None} for row in plain]

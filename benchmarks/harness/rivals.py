@@ -1,4 +1,4 @@
-"""Who else can do the work: each implementation is made where it can run, and its absence has a reason.
+"""Making the implementations that a benchmark compares, with a reason for each that cannot run here.
 
 A maker returns the implementation; it raises ImportError where a package is missing and Absent where it cannot run.
 """
@@ -18,14 +18,14 @@ class Absent(Exception):
 
 
 def probe(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str, str]]:
-    """Return what could be made, and for the others the reason why not."""
-    made, absent = {}, {}
+    """Return the implementations that can run here, and the reasons why the others cannot."""
+    present, absent = {}, {}
     for name, make in makers.items():
         try:
-            made[name] = make()
-        except (Absent, ImportError, RuntimeError) as error:  # RuntimeError: its package or the device refuses
+            present[name] = make()
+        except (Absent, ImportError, RuntimeError) as error:  # RuntimeError: from its package or the device
             absent[name] = str(error).strip()[:300]
-    return made, absent
+    return present, absent
 
 
 def compiled(function: Callable[..., T]) -> Callable[..., T]:
@@ -35,15 +35,15 @@ def compiled(function: Callable[..., T]) -> Callable[..., T]:
         Absent: there is no GPU.
     """
     need_cuda("is measured on CUDA only")
-    torch.compiler.reset()  # beyond eight shapes of one function it would go on uncompiled, in silence
+    torch.compiler.reset()  # after eight shapes of one function torch would silently run it uncompiled
     return torch.compile(function, dynamic=False)
 
 
 def load(module: str) -> Any:
-    """Return a module of Triton kernels by somebody else.
+    """Return a module of another package's Triton kernels.
 
     Raises:
-        ImportError: the package is not here.
+        ImportError: the package is not installed.
         Absent: there is no GPU.
     """
     if importlib.util.find_spec(module.split(".")[0]) is None:

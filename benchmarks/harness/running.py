@@ -1,4 +1,4 @@
-"""The door of every benchmark: its cases run as the command line says, and its JSON is written after each.
+"""Running a benchmark's cases by the command line; its JSON is written after each case.
 
 Case, measure      what is compared, and how (measuring.py)
 environment, ...   where it ran (record.py)
@@ -23,7 +23,7 @@ from harness.record import write_json
 
 
 class Plan(NamedTuple):
-    """A case that is still to be made: its inputs take memory, so it is made when its turn comes.
+    """A case whose inputs are made only when it is run, because they take memory.
 
     `make` returns a Case to measure, or rows that it has measured itself.
     """
@@ -39,11 +39,11 @@ def run_plans(name: str, description: str | None, plans: Plans, *, seconds: floa
     """Run `plans(device, tiny)` in order as the command line says and write NAME.json after each.
 
     Args:
-        name: of the JSON: environment, dry_run, rows, absent, refused, cut.
-        description: for --help.
-        plans: the cases for a device, most telling first; tiny ones where only the running is to be shown.
-        seconds: of timing a case, by default.
-        arguments: of the command line; sys.argv where None.
+        name: name of the JSON file, which holds environment, dry_run, rows, absent, refused, cut.
+        description: the text of --help.
+        plans: the cases for a device, the most important first; tiny ones for a dry run.
+        seconds: default of --seconds, the time spent on timing a case.
+        arguments: the command line's arguments; sys.argv where None.
 
     Returns:
         1 where an implementation of ours was refused or a case could not be made, else 0.
@@ -66,18 +66,18 @@ def run_plans(name: str, description: str | None, plans: Plans, *, seconds: floa
     while waiting and perf_counter() < end:
         plan = waiting.pop(0)
         try:
-            made = plan.make()
-            if isinstance(made, Case):
-                result = measure(made, seconds=options.seconds, ceilings=ceilings)
+            case_or_rows = plan.make()
+            if isinstance(case_or_rows, Case):
+                result = measure(case_or_rows, seconds=options.seconds, ceilings=ceilings)
                 rows += result.rows
-                absent += [_why(plan, *item) for item in made.absent.items()]
+                absent += [_why(plan, *item) for item in case_or_rows.absent.items()]
                 refused += [_why(plan, *item) for item in result.refused.items()]
             else:
-                rows += made
-        except (RuntimeError, ValueError) as error:  # out of memory, or a fault of ours: the others go on
+                rows += case_or_rows
+        except (RuntimeError, ValueError) as error:  # out of memory, or an error of ours; the other cases go on
             refused.append(_why(plan, "ours", f"{type(error).__name__}: {str(error).strip()[:300]}"))
             print(f"{plan.label}: {refused[-1]['reason']}", file=sys.stderr, flush=True)
-        made = []  # lets go of the inputs
+        case_or_rows = []  # frees the inputs
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
@@ -86,9 +86,9 @@ def run_plans(name: str, description: str | None, plans: Plans, *, seconds: floa
 
 
 def run_cases(name: str, description: str | None, cases: Iterable[Case], *, seconds: float = 5.0) -> int:
-    """Do as `run_plans` does with cases small enough to be made all at once, on any device and in a dry run.
+    """Do what `run_plans` does, with cases that are small enough to be made all at once, also in a dry run.
 
-    A case whose sizes hold `bytes`, what it has to move, gets its rate.
+    If a case's sizes hold `bytes`, the bytes that it has to move, its rate is computed from these.
     """
 
     def plans(_device: str, _tiny: bool) -> list[Plan]:
@@ -105,7 +105,7 @@ def _why(plan: Plan, implementation: str, reason: str) -> dict[str, Any]:
 def _options(description: str | None, seconds: float, arguments: Any) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seconds", type=float, default=seconds, help="of timing a case")
+    parser.add_argument("--seconds", type=float, default=seconds, help="seconds of timing a case")
     parser.add_argument("--budget-seconds", type=float, default=float("inf"), help="no case starts later than this")
     parser.add_argument("--ceilings", type=Path, help="ceilings.json of this machine, for the share of the limit")
     parser.add_argument("--tiny", action="store_true", help="a dry run: shows that every case runs, measures nothing")
@@ -113,7 +113,7 @@ def _options(description: str | None, seconds: float, arguments: Any) -> argpars
 
 
 def read_ceilings(path: Path | None) -> Ceilings | None:
-    """Return what ceilings.py measured, or None where it did not."""
+    """Return the rates in a ceilings.json, or None without a path."""
     if path is None:
         return None
     measured = json.loads(path.read_text(encoding="utf-8"))["ceilings"]

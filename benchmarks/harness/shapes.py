@@ -1,4 +1,4 @@
-"""The models whose shapes are measured: R1-Distill as it is published, and Qwen3."""
+"""The models whose shapes are measured: the published R1-Distill models, and Qwen3."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Model:
     head_width: int = 128
 
 
-# Most telling first: the 7B is the size that a claim names.
+# The most important first: claims are about the 7B.
 R1_DISTILL = {
     "R1-7B": Model(3584, 18_944, 28, 4, 152_064, 28),
     "R1-1.5B": Model(1536, 8960, 12, 2, 151_936, 28),
@@ -31,16 +31,16 @@ QWEN3 = {
     "Qwen3-32B": Model(5120, 25_600, 64, 8, 151_936, 64),
 }
 MODELS = R1_DISTILL | QWEN3
-# What a dry run takes instead: it shows that everything runs, and measures nothing.
+# The shape of a dry run, which only shows that everything runs.
 TINY = {"tiny": Model(64, 160, 4, 2, 512, 2, 16)}
 
 HEADLINE_TOKENS = 8192
-TOKENS = (1024, 4096, 16_384, 32_768)  # beside the headline's
+TOKENS = (1024, 4096, 16_384, 32_768)  # in addition to HEADLINE_TOKENS
 WEIGHTLESS = (0.0, 0.3, 0.6, 0.9)  # share of rows with weight 0
 
 
 def models_and_tokens(device: str, *, tiny: bool, cpu_tokens: int) -> list[tuple[str, Model, int]]:
-    """Return name, shape and number of tokens of each case, most telling first."""
+    """Return name, shape and number of tokens of each case, the most important first."""
     if tiny:
         return [(name, model, 48) for name, model in TINY.items()]
     if device == "cpu":

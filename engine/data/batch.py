@@ -1,7 +1,7 @@
 """This rank's packs of one step, as tensors on the device: flat for the whole step, sliced into micro-batches.
 
-What the device need not work out is worked out here, on the CPU: positions, document bounds, the longest document, and
-which rows have a label that matters, known from roles alone. So nothing in a step waits for the device.
+Positions, document bounds, the longest document and the rows that the loss needs (known from the roles alone) are
+computed here, on the CPU, so that nothing in a step waits for the device.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ DUMMY = Example(id="", input_ids=[0], span_ids=[0], where="an empty pack")
 class PackedBatch:
     """One micro-batch: documents end to end, without padding. An empty pack is one dummy token without a label.
 
-    N is the number of tokens, S of documents, R of rows that the loss must look at.
+    N is the number of tokens, S the number of documents, R the number of rows that the loss needs.
     """
 
     input_ids: Tensor
@@ -31,7 +31,7 @@ class PackedBatch:
     position_ids: Tensor
     """Position within the document, (1, N), int64."""
     cu_seqlens: Tensor
-    """Where each document starts, and N: (S+1,), int32."""
+    """The first token of each document, and N at the end: (S+1,), int32."""
     max_seqlen: int
     """Tokens of the longest document."""
     labels: Tensor
@@ -41,22 +41,22 @@ class PackedBatch:
     loss_weights: Tensor
     """Weight of the label token in the loss: (N,), fp32."""
     rows: Tensor
-    """Positions whose label's role is measured, ascending: (R,), int64; every other row has weight 0 or no label."""
+    """Positions whose label has weight or a measured role, ascending: (R,), int64; others add nothing to any sum."""
 
 
 @dataclass(frozen=True)
 class StepBatch:
-    """This rank's share of one optimizer step. Sums are over this rank's micro-batches, on the device, unread."""
+    """This rank's share of one optimizer step; the sums are over its micro-batches and stay on the device."""
 
     micro_batches: tuple[PackedBatch, ...]
     denominator: Tensor
-    """What the loss is divided by, once summed over ranks: (), fp64."""
+    """This rank's part of the loss's denominator, which is the sum over ranks: (), fp64."""
     weight_sum: Tensor
     """Sum of label weights before any scaling per example: (), fp64."""
 
 
 class Collator:
-    """Makes a rank's share of a step of its packs; it knows the weight of every role, and which rows the loss needs."""
+    """Turns a rank's packs into its share of a step, by the roles' weights and the roles to measure."""
 
     def __init__(
         self, loss: LossConfig, device: torch.device, *, backend: Backend = "auto", measured: Collection[str] = ()
@@ -65,9 +65,9 @@ class Collator:
 
         Args:
             loss: the weight of each role, and the denominator.
-            device: where the tensors go; to CUDA from pinned memory, without waiting.
-            backend: path of the kernel that makes the weights of tokens.
-            measured: roles whose labels `rows` holds although they have no weight.
+            device: the device of the tensors; copies to CUDA use pinned memory and do not wait.
+            backend: path of the kernel that computes the weights of the tokens.
+            measured: roles whose labels stand in `rows` even if their weight is 0.
         """
         weights = loss.weights()
         table = torch.tensor([weights[role] for role in ROLES], dtype=torch.float32)
@@ -114,7 +114,7 @@ def _slice(
     is_row: Tensor,
     weighted: SpanWeights,
 ) -> tuple[PackedBatch, ...]:
-    """Cut the step's flat tensors into micro-batches: views, and one copy to the device for all bounds and all rows."""
+    """Slice the step's flat tensors into micro-batches: views, with one copy for all bounds and one for all rows."""
     device = input_ids.device
     rows = [mask.nonzero().squeeze(1) for mask in torch.split(is_row, [sum(pack) for pack in lengths])]
     bounds = [_bounds(pack) for pack in lengths]
@@ -158,7 +158,7 @@ def _measured_rows(span_ids: Tensor, cu_seqlens: Tensor, is_measured: Tensor) ->
 
 
 def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to `device` without waiting; the allocator keeps pinned memory until the copy is done."""
+    """Copy to `device` without waiting; torch keeps the pinned memory until the copy is done."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -1,4 +1,4 @@
-"""Items into bins of one capacity: how few hold them, the finding of a tight filling, and the evening out of work.
+"""Packing items into bins of one capacity: the fewest bins needed, tight fillings, and evening out the work of bins.
 
 An item is its position in `lengths`; `works[i]` grows with `lengths[i]`. Every function is determined by its arguments.
 """
@@ -8,20 +8,20 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-EVEN_ENOUGH = 1.0005  # heaviest bin over the mean of those still in play, below which evening out stops
+EVEN_ENOUGH = 1.0005  # heaviest bin over the mean of the active ones, below which evening out stops
 PARTNERS = 8  # bins, the lightest first, that the heaviest one may exchange items with
 CANDIDATES = 512  # items among which the fullest subset is sought
 SEARCH_NODES = 20_000  # placements tried before a filling is taken not to exist: some 0.1 s
-SEARCH_DEPTH = 400  # items beyond which none is tried: Python's stack is finite, and so many leave `_fill` every choice
+SEARCH_DEPTH = 400  # most items that `_search` takes: it recurses once an item, and with more items `_fill` succeeds
 
 
 def fewest_bins(lengths: Sequence[int], capacity: int) -> int:
     """Return a number of bins below which no filling exists.
 
-    Bound L2 of Martello and Toth 1990, for each threshold: items above half a bin stand in different bins; those of
-    them above capacity - threshold leave no room for any item of the threshold or more; what the others have no room
-    for needs bins of its own. Beside it, counting: of the items from any one upwards, a bin holds no more than it
-    holds of the shortest of them.
+    The number is the larger of two bounds. Bound L2 of Martello and Toth 1990, for each threshold: items longer than
+    half a bin stand in different bins; those longer than capacity - threshold share their bin with no item of the
+    threshold or more; medium items that do not fit beside the remaining long ones need bins of their own. A bound by
+    counting: of the items at least as long as a given one, a bin holds at most as many as of the shortest of them.
     """
     ascending = sorted(lengths)
     sums = list(accumulate(ascending, initial=0))
@@ -77,8 +77,8 @@ def fill_exactly(
 ) -> list[list[int]] | None:
     """Return a filling of `num_bins` bins, however tight, or None where there is none or bounded time finds none.
 
-    The longer half of the items is spread by work, as for bins with room to spare, and the others fill the gaps; then
-    the longest quarter, then none; where all of that fails, every filling is tried.
+    The longer half of the items is spread by work and the shorter ones fill the gaps; if that fails, the same is tried
+    with the longest quarter spread, then with none; if that fails too, fillings are searched exhaustively.
     """
     longest_first = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     for num_long in (len(lengths) // 2, len(lengths) // 4, 0):
@@ -94,7 +94,7 @@ def fill_exactly(
 def _fill(
     bins: list[list[int]], longest_first: list[int], lengths: Sequence[int], capacity: int
 ) -> list[list[int]] | None:
-    """Fill one bin after another as full as can be, an empty one with the longest item left and the fullest subset."""
+    """Fill one bin after another as full as possible; an empty bin first gets the longest item left."""
     left = longest_first
     filled: list[list[int]] = []
     for seed in bins:
@@ -110,8 +110,8 @@ def _fill(
 def _fullest_subset(longest_first: list[int], lengths: Sequence[int], room: int) -> list[int]:
     """Return items whose lengths sum to the largest number that is at most `room`, long ones preferred.
 
-    Bit s of `reachable[k]` says that some of the first k candidates, shortest first, sum to s. Where items abound,
-    every so many-th stands for all.
+    Bit s of `reachable[k]` says that some of the first k candidates, shortest first, sum to s. Of more than CANDIDATES
+    items, only evenly spaced ones are considered.
     """
     total = sum(lengths[i] for i in longest_first)
     if total <= room:
@@ -132,7 +132,7 @@ def _fullest_subset(longest_first: list[int], lengths: Sequence[int], room: int)
 
 
 def _search(longest_first: list[int], lengths: Sequence[int], capacity: int, num_bins: int) -> list[list[int]] | None:
-    """Try every filling, longest item first and fullest bin first, until one holds or the tries are spent."""
+    """Try fillings, longest item first and fullest bin first, until one fits or SEARCH_NODES placements are tried."""
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     rooms = [capacity] * num_bins
     shortest = lengths[longest_first[-1]]
@@ -165,8 +165,8 @@ def even_out(
 ) -> list[list[int]]:
     """Move or exchange items, from the heaviest bin to light ones, as long as that makes it lighter.
 
-    Each exchange brings two bins closer together and leaves their sum, so the sum of squared works falls; a bin that
-    has nothing to give is left alone.
+    Each exchange brings the work of two bins closer together and keeps their sum, so the sum of squares falls; a bin
+    from which no exchange helps is left as it is.
     """
     evened = [sorted(items, key=lambda i: (lengths[i], i)) for items in bins]
     totals = [sum(works[i] for i in items) for items in evened]
@@ -189,11 +189,11 @@ def even_out(
 def _exchange(
     heavy: list[int], light: list[int], gap: float, lengths: Sequence[int], works: Sequence[float], capacity: int
 ) -> bool:
-    """Give one item of `heavy` to `light`, for one of its own or none, so that about half of `gap` changes hands."""
+    """Move an item from `heavy` to `light`, perhaps in exchange for one, so that about half of `gap` in work moves."""
     room = capacity - sum(lengths[i] for i in light)
     light_works = [works[i] for i in light]
     light_lengths = [lengths[i] for i in light]
-    closest = 0.499 * gap  # an exchange of nothing, or of the whole gap, would be half of it away
+    closest = 0.499 * gap  # moving nothing, or the whole gap, would miss the half by 0.5 * gap and help nothing
     given: int | None = None
     taken: int | None = None
     for i in heavy:

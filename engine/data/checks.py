@@ -1,4 +1,4 @@
-"""What no text of a row may hold, and how a message names a value without quoting a row's text: it may be harmful."""
+"""Checks of a row's texts, and names for values in messages that never quote a row's text, as it may be harmful."""
 
 import re
 from typing import Any
@@ -11,10 +11,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_texts(row: Row, row_format: Format) -> None:
-    """Check that every text is one, and that no span holds what is written around the reasoning.
+    """Check that every text is valid Unicode, and that no span holds a tag that is written around the reasoning.
 
     Raises:
-        DataError: one holds half of a surrogate pair, or a span one of the tags; without `file:line`.
+        DataError: a text holds half of a surrogate pair, or a span holds a tag; the caller adds `file:line`.
     """
     texts = [("id", row.id), *((f"messages[{i}]", message.content) for i, message in enumerate(row.messages))]
     if len(row.messages) == 1:
@@ -34,7 +34,7 @@ def check_texts(row: Row, row_format: Format) -> None:
 
 
 def name_spans(row: Row) -> list[tuple[str, str]]:
-    """Return each span's name in a message, and its text; the span of a row of plain text is its `text`."""
+    """Return for each span the name that messages give it, and its text; for plain text the name is `text`."""
     if not row.messages:
         return [("text", span.text) for span in row.spans]
     return [(f"spans[{index}] ({span.role})", span.text) for index, span in enumerate(row.spans)]
@@ -47,7 +47,7 @@ def quote_name(value: Any) -> str:
 
 
 def describe_kind(value: Any) -> str:
-    """Say what kind of JSON value it is."""
+    """Return a phrase for the kind of a JSON value."""
     if value is None:
         return "missing or null"
     if isinstance(value, bool):

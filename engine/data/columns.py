@@ -1,4 +1,4 @@
-"""What the columns of a source are called, which of them a row has, and what its reasoning stands between."""
+"""How a source writes its rows: the names of its columns, which of them a row has, and its marks of the reasoning."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.thinking import MARKS, Thinking
 
 COLUMNS = ("id", "label", "source", "prompt", "messages", "response", "spans", "text")
-"""What --data.columns may give another name to."""
+"""Our names of the columns, for which --data.columns may give the source's names."""
 
 PROMPT_NAMES = ("prompt", "question", "instruction")
 """Columns read as the prompt where --data.columns names none."""
 
 CHAT_COLUMNS = ("prompt", "messages", "response", "spans")
-"""What a conversation is made of; where a row has one of them, its `text` is not looked at."""
+"""The columns of a conversation; where a row has one of them, its `text` is ignored."""
 
 
 @dataclass(frozen=True)
@@ -22,32 +22,33 @@ class Format:
     """How a source writes its rows."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Our name of a column -> the source's, where --data.columns gives one."""
+    """Our name of a column -> the source's name, for the columns that --data.columns names."""
     thinking: Thinking = MARKS
-    """What its reasoning stands between."""
+    """The marks around its reasoning."""
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """What no span may hold."""
+        """The texts that no span may hold."""
         return tuple(dict.fromkeys((*self.thinking.tags, *MARKS.tags)))
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Read `prompt=question,response=answer` as {ours: theirs}.
+    """Read `prompt=question,response=answer` as {our name: source's name}.
 
     Raises:
-        ConfigError: a part has no `=`, or names no column of ours, or names one twice, or text and a conversation.
+        ConfigError: a part has no `=`, or its first name is not one of COLUMNS or comes twice, or `text` is named
+            beside a column of a conversation.
     """
     columns: dict[str, str] = {}
     for part in filter(None, text.split(",")):
-        ours, equals, theirs = (piece.strip() for piece in part.partition("="))
-        if not equals or not theirs or ours not in COLUMNS or ours in columns:
+        name, equals, source_name = (piece.strip() for piece in part.partition("="))
+        if not equals or not source_name or name not in COLUMNS or name in columns:
             raise ConfigError(
                 f"has {part!r}: each part is OURS=THEIRS, once for each of {', '.join(COLUMNS)}. "
                 "Write it as in prompt=question,response=answer.",
                 flag="--data.columns",
             )
-        columns[ours] = theirs
+        columns[name] = source_name
     chat = [name for name in CHAT_COLUMNS if name in columns]
     if "text" in columns and chat:
         raise ConfigError(
@@ -59,30 +60,31 @@ def parse_columns(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Cells:
-    """A row's values by our names for them; null is the same as missing."""
+    """A row's values, looked up by our names of the columns; null counts as missing."""
 
     values: dict[str, Any]
     row_format: Format
 
-    def get(self, ours: str) -> Any:
-        """Return the value of our column `ours`, or None.
+    def get(self, name: str) -> Any:
+        """Return the value of the column that we call `name`, or None.
 
         Raises:
             DataError: --data.columns names a column for it that the row does not have.
         """
-        theirs = self.row_format.columns.get(ours)
-        if theirs is None:
-            return self.values.get(ours)
-        if theirs not in self.values:
+        source_name = self.row_format.columns.get(name)
+        if source_name is None:
+            return self.values.get(name)
+        if source_name not in self.values:
             raise DataError(
-                f"no column {theirs!r}, which {{flag}} names for {ours}; name one that is there.", flag="--data.columns"
+                f"no column {source_name!r}, which {{flag}} names for {name}; name one that is there.",
+                flag="--data.columns",
             )
-        return self.values[theirs]
+        return self.values[source_name]
 
     def are_plain_text(self) -> bool:
-        """Return whether the row is a text without a conversation: --data.columns names it, or nothing else is there.
+        """Return whether the row is plain text: --data.columns names `text`, or no column of a conversation is there.
 
-        A foreign row of a conversation may hold it once more as text.
+        A conversation from another project may repeat itself in a column `text`, which is then ignored.
         """
         columns = self.row_format.columns
         if "text" in columns or not columns.keys().isdisjoint(CHAT_COLUMNS):
@@ -92,7 +94,7 @@ class Cells:
         )
 
     def prompt(self) -> tuple[str, Any]:
-        """Return the prompt's name in the source, and its value.
+        """Return the source's name of the prompt's column, and its value.
 
         Raises:
             DataError: several columns may be the prompt, or the one that --data.columns names is not there.

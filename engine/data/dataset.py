@@ -1,4 +1,4 @@
-"""Files of rows become examples: tokens with span ids, and an account of what became of every row."""
+"""Reading files of rows as examples, tokens with span ids, and reporting what became of every row."""
 
 import dataclasses
 import hashlib
@@ -26,17 +26,17 @@ class DataReport:
     examples: int
     """Rows that are trained on."""
     placed: dict[str, int]
-    """Rows in which a rule found a span, by rule; `listed` counts rows that list their spans themselves."""
+    """Number of rows in which each rule found a span; `listed` counts rows that list their spans themselves."""
     unsegmented: int
-    """Rows that hold text which no rule could place."""
+    """Rows that hold text which no rule could assign to a span."""
     skipped: tuple[str, ...]
     """One sentence for each row left out, which begins with `file:line`."""
     cut: int
-    """Rows that lost their end because they were too long."""
+    """Rows whose end was cut off because they were too long."""
     tokens: dict[str, int]
     """Tokens of each role that occurs."""
     sha256: str
-    """Of every example's id, token ids and span ids, in order: equal where the data are."""
+    """Hash of every example's id, token ids and span ids, in order: equal if the data are equal."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for config.json."""
@@ -72,15 +72,15 @@ class Dataset:
 def load_dataset(
     files: Sequence[str], config: DataConfig, loss: LossConfig, tokenizer: Tokenizer, max_tokens: int
 ) -> Dataset:
-    """Read every row of `files` as tokens; each example has at most `max_tokens`, and a label with weight.
+    """Read every row of `files` as tokens; each example has at most `max_tokens` and a label with weight.
 
-    No files make an empty dataset. A row that is cut loses tokens on the right, its end among them.
+    No files make an empty dataset. A row that is cut loses its last tokens, the end-of-sequence token among them.
 
     Raises:
-        ConfigError: a setting of `config` is not of the form that the command line describes.
+        ConfigError: a setting of `config` does not have the form that --help describes.
         DataError: a file is missing or broken, nothing in the files is supervised, or a row breaks a rule and
             `config` does not say that such rows are skipped or cut.
-        ModelError: the tokenizer cannot be trained with.
+        ModelError: the tokenizer lacks something that training needs.
     """
     renderer = Renderer(tokenizer)
     read = read_rows(files, config.columns, config.think_open, config.think_close, config.on_bad_row)
@@ -97,10 +97,11 @@ def load_dataset(
 
 
 def tokenize_rows(rows: Sequence[Row], renderer: Renderer, skipped: list[str] | None) -> list[Example]:
-    """Return the rows as tokens; what is wrong with a row is added to `skipped`, or raised where that is None.
+    """Return the rows as tokens; a row's error is added to `skipped`, or raised where `skipped` is None.
 
     Raises:
-        DataError: a row holds a special token, its template refuses it, or its prompt's ids are not a prefix.
+        DataError: a row holds a special token, its template refuses it, or the prompt's ids are not a prefix
+            of the row's.
     """
     examples: list[Example] = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
@@ -129,7 +130,7 @@ def _refuse(error: DataError, skipped: list[str] | None) -> None:
 
 
 def _fit(examples: Iterable[Example], config: DataConfig, max_tokens: int, skipped: list[str]) -> list[Example]:
-    """Return the examples of at most `max_tokens`, or cut to it; the others are treated as --data.too-long says."""
+    """Return the examples of at most `max_tokens`; longer ones are refused, skipped or cut, as --data.too-long says."""
     fitting = []
     for example in examples:
         length = len(example.input_ids)
@@ -151,12 +152,12 @@ def _fit(examples: Iterable[Example], config: DataConfig, max_tokens: int, skipp
 
 
 def _weighted(examples: Iterable[Example], loss: LossConfig, skipped: list[str] | None) -> list[Example]:
-    """Return the examples in which some label has weight: a step is never divided by nothing."""
+    """Return the examples in which some label has weight, so that no step divides by 0."""
     weights = loss.weights()
     has_weight = [weights[role] > 0 for role in ROLES]
     kept = []
     for example in examples:
-        # The first token is nobody's label.
+        # The first token is never a label.
         if any(has_weight[span_id] for span_id in set(example.span_ids[1:])):
             kept.append(example)
         else:

@@ -1,6 +1,6 @@
-"""One row: a JSON object of the project's own format, or of its neighbours', becomes a `Row`.
+"""Parsing one row: a JSON object in the project's own format, or in one of the usual others, becomes a `Row`.
 
-What is wrong with one is said in a sentence that never quotes the row's text: it may be harmful.
+Error messages never quote the row's text, as it may be harmful.
 """
 
 from typing import Any
@@ -18,11 +18,11 @@ TURN_ROLES = ("system", "user", "assistant")
 def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]]:
     """Return the row that `item` holds, and the names of the rules that placed its spans.
 
-    A row of plain text has no messages, and all of it is one `unsegmented` span. A row without an id is called
+    A row of plain text has no messages, and its text is one `unsegmented` span. A row without an id gets the id
     `stem`-number.
 
     Raises:
-        DataError: the item is not a row, in a sentence that begins with `file:line`.
+        DataError: the item is not a valid row; the message begins with `file:line`.
     """
     if isinstance(item.value, DataError):
         raise item.value
@@ -51,9 +51,9 @@ def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]
 
 
 def _messages(cells: Cells) -> tuple[tuple[Message, ...], Any]:
-    """Return the turns before the response, and the response as it stands in the source (None where there is none)."""
+    """Return the turns before the response, and the response as the source has it (None where it has none)."""
     response, turns = cells.get("response"), cells.get("messages")
-    # In a source whose column is mapped, other columns of a similar name are not the prompt.
+    # Where --data.columns names the messages, a column called prompt or question is not the prompt.
     name, prompt = ("prompt", None) if "messages" in cells.row_format.columns else cells.prompt()
     if turns is None or "prompt" in cells.row_format.columns:
         return (Message("user", _text(prompt, name)),), response
@@ -71,7 +71,7 @@ def _messages(cells: Cells) -> tuple[tuple[Message, ...], Any]:
     if not messages or messages[-1].role != "user":
         raise DataError("messages has no user turn before the response; the last turn before it must be the user's.")
     close = cells.row_format.thinking.close
-    # What reasoning models are shown of earlier turns is the answers alone.
+    # Of earlier turns, reasoning models are shown only the answers.
     history = [
         Message(m.role, m.content.rpartition(close)[2].lstrip()) if m.role == "assistant" else m for m in messages
     ]
@@ -118,8 +118,8 @@ def _span(span: Any, name: str) -> Span:
 def find_spans(response: str, row_format: Format) -> tuple[list[Span], list[str]]:
     """Find the spans of an ordinary response by rule.
 
-    A response that opens its reasoning and never closes it stays `unsegmented`, as reasoning without an answer; one
-    without either delimiter stays `unsegmented` too, as an answer after empty reasoning.
+    A response that opens its reasoning and never closes it is one `unsegmented` span of reasoning, without an answer; a
+    response without either delimiter is one `unsegmented` span after empty reasoning.
 
     Returns:
         The spans, and the names of the rules that placed one.
@@ -153,7 +153,7 @@ def _id(value: Any, default: str) -> str:
 
 
 def _note(cells: Cells, name: str) -> str:
-    """Return what a row says about itself; a foreign row may use the name for something that is not text."""
+    """Return the text of the column `name`; empty where it holds no text, as it may in other projects' rows."""
     value = cells.get(name)
     return value if isinstance(value, str) else ""
 

@@ -11,16 +11,16 @@ def pack_step(lengths: Sequence[int], capacity: int, world_size: int, work: Work
     """Lay the documents of one step into packs and deal these to ranks.
 
     The number of packs is the fewest that hold the documents, rounded up to a multiple of `world_size`; all of them are
-    used to even out the work. Packs of one micro-step hold like work on all ranks, because ZeRO-2 and 3 wait for one
-    another there; the heaviest micro-step comes first, so that memory peaks at once. Within a pack documents keep the
-    order of `lengths`. ("Fewest" is proven by search for steps of some tens of documents; for more, a packing that no
-    heuristic finds within a bounded time counts as none.)
+    used to even out the work. The packs of one micro-step hold similar work on all ranks, because under ZeRO-2 and 3
+    the ranks wait for each other in every micro-step; the heaviest micro-step comes first, so that memory peaks at the
+    start. Within a pack documents keep the order of `lengths`. (The number is proven to be the fewest, by search, for
+    steps of some tens of documents; for more, a packing that no heuristic finds in bounded time counts as none.)
 
     Args:
         lengths: tokens of each document of the step, over all ranks.
         capacity: most tokens of a pack.
         world_size: number of ranks.
-        work: what a document costs.
+        work: the cost of a document by its length.
 
     Returns:
         [rank][micro_batch] -> positions into `lengths`; each position once, equally many micro-batches on every rank,
@@ -46,11 +46,11 @@ def pack_step(lengths: Sequence[int], capacity: int, world_size: int, work: Work
 def _pack(
     lengths: Sequence[int], works: Sequence[float], capacity: int, world_size: int, num_micro_batches: int
 ) -> list[list[list[int]]] | None:
-    """Return groups of packs, each a whole number of micro-steps and to be evened out within; None where none is found.
+    """Return groups of packs, each of whole micro-steps among which work is evened out later; None if none is found.
 
-    With room to spare, the heaviest document goes first into the pack of least work. One that is heavier than the mean
-    pack sets how long its micro-step takes on every rank: that micro-step is filled up to this level on the other
-    ranks, and the remaining ones share what is left. Without room, gaps are filled exactly.
+    Documents are placed heaviest first, each into the pack of least work. A document heavier than the mean pack sets
+    how long its micro-step takes on every rank: on the other ranks that micro-step is filled up to the same work, and
+    the remaining micro-steps share the other documents. Where that leaves documents over, `fill_exactly` is tried.
     """
     heaviest_first = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups, documents, num_left = [], heaviest_first, num_micro_batches
@@ -69,7 +69,7 @@ def _pack(
 
 
 def _deal(packs: list[list[int]], works: Sequence[float], world_size: int) -> list[list[list[int]]]:
-    """Cut the packs, heaviest first, into micro-steps; in each, the rank with least work so far gets the heaviest."""
+    """Split the packs, heaviest first, into micro-steps; in each, the rank with least work so far gets the heaviest."""
     ranks: list[list[list[int]]] = [[] for _ in range(world_size)]
     totals = [0.0] * world_size
     weighed = sorted(((sum(works[i] for i in pack), sorted(pack)) for pack in packs), reverse=True)

@@ -1,9 +1,11 @@
-"""A row becomes text through the chat template, and the text becomes tokens, each with the role of what it stands in.
+"""Rendering a row as text through the chat template, and the text as tokens with a role each.
+
+The parts of a row, in order:
 
     prompt | opening | think | spans before `answer` | closing | `answer` and what follows it | end
 
-A row of plain text, without messages, is its text and the end alone. A row is rendered once and tokenised once. The
-reasoning never goes through the template: many templates delete it.
+A row of plain text, without messages, has only its text and the end. A row is rendered once and tokenised once. The
+reasoning never goes through the template, because many templates delete it.
 """
 
 import re
@@ -18,14 +20,14 @@ from alttrain.engine.trace.roles import ROLES, Example, Row
 
 SPAN_IDS: Mapping[str, int] = {role: index for index, role in enumerate(ROLES)}
 
-# Templates that can do without reasoning ask for it by one of these names; a template ignores names it does not know.
+# Variables by which templates switch reasoning on; a template ignores variables that it does not use.
 THINKING: Mapping[str, bool] = {"enable_thinking": True, "open_thinking": True, "thinking": True}
 
 GIVE_TEMPLATE = "Give one with --data.chat-template FILE."
 
 
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer; transformers' fast tokenizers have it."""
+    """The part of transformers' fast tokenizers that is used here."""
 
     is_fast: bool
     eos_token: str | None
@@ -39,7 +41,7 @@ class Tokenizer(Protocol):
         ...
 
     def get_added_vocab(self) -> dict[str, int]:
-        """Return the tokens that are cut out of a text before anything else is."""
+        """Return the added tokens, which are split off a text before it is tokenised."""
         ...
 
     def __call__(self, text: list[str], **options: Any) -> Any:
@@ -58,20 +60,20 @@ class Rendered:
     row: Row
     text: str = field(repr=False)
     prompt_end: int
-    """Characters that the template wrote: the prompt and the opening."""
+    """Number of characters that the template wrote: the prompt and the opening."""
     parts: tuple[tuple[int, int], ...]
     """(character at which the part ends, span id), ascending; parts without text are left out."""
 
 
 class Renderer:
-    """Writes rows as text for one tokenizer, which has been checked."""
+    """Renders rows as text and tokens for one tokenizer, which it has checked."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Check that `tokenizer` has what training needs.
 
         Raises:
-            ModelError: it has no chat template, no end-of-sequence token or no offsets, or its template closes the
-                reasoning before it has begun.
+            ModelError: the tokenizer has no chat template, no end-of-sequence token or no offsets, or its template
+                closes the reasoning before the model can begin it.
         """
         if not getattr(tokenizer, "chat_template", None):
             raise ModelError(f"the tokenizer has no chat template, which writes the prompt. {GIVE_TEMPLATE}")
@@ -96,12 +98,12 @@ class Renderer:
             raise ModelError(f"the chat template closes the reasoning before the model can begin it. {GIVE_TEMPLATE}")
 
     def render(self, row: Row) -> Rendered:
-        """Return `row` as text, ready to be tokenised; plain text is only ended, and in all other rows as follows.
+        """Return `row` as text, ready to be tokenised; plain text only gets the end-of-sequence token.
 
-        The reasoning is opened by `<think>` and a line break unless the template has just written them, and closed by
-        a line break, `</think>` and a blank line; a row without an answer ends after `</think>`. Where the template
-        has opened it and nothing stands in it, the line break before `</think>` is left out: it would melt into one
-        token with the template's own, and the model is never shown that token.
+        In all other rows the reasoning is opened by `<think>` and a line break unless the template has just written
+        them, and closed by a line break, `</think>` and a blank line; a row without an answer ends after `</think>`.
+        Where the template has opened the reasoning and it is empty, the line break before `</think>` is left out: with
+        the template's own line break it would become one token, which the model never sees when it generates.
 
         Raises:
             DataError: a text holds a special token, or the template refuses the messages.
@@ -126,11 +128,11 @@ class Renderer:
     def tokenize(self, rendered: Sequence[Rendered]) -> list[Example | DataError]:
         """Return the tokens of each text, or why the text cannot be trained on.
 
-        A token belongs to the part that holds its last character, so that one across a seam belongs to the later part.
+        A token gets the role of the part that holds its last character; a token across two parts that of the later.
         """
         if not rendered:
             return []
-        # The template writes BOS where the model wants one; the tokenizer would write a second.
+        # The template writes BOS for models that use it; the tokenizer would add a second.
         options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
         tokens = self._tokenizer([r.text for r in rendered], return_offsets_mapping=True, **options)
         prompts = self._tokenizer([r.text[: r.prompt_end] for r in rendered], **options)["input_ids"]
@@ -161,7 +163,7 @@ class Renderer:
                 text = self._tokenizer.apply_chat_template(
                     conversation, tokenize=False, add_generation_prompt=add_generation_prompt, **THINKING
                 )
-            except Exception as error:  # a template is a program, and may fail like any
+            except Exception as error:  # a template is a program that may raise anything
                 reason = " ".join(str(error).split())[:200]
                 raise DataError(f"the chat template refuses the conversation ({reason}).") from error
             texts.append(str(text))
@@ -183,10 +185,10 @@ class Renderer:
                 )
 
     def _token_ends(self, input_ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-        """Return the character after each token's last.
+        """Return for each token the position after its last character.
 
-        Byte-level tokenizers may trim spaces off their offsets. Where that leaves a gap before the next token, the
-        spaces at the end of the token's own text are added again; a token of spaces alone keeps its end as it is.
+        Byte-level tokenizers may leave spaces out of their offsets. Where that leaves a gap before the next token, the
+        spaces at the end of the token's text are added back; the end of a token of spaces alone is not changed.
         """
         ends = [end for _, end in offsets]
         for index in range(len(ends) - 1):
@@ -220,7 +222,7 @@ def _locate(ends: Sequence[int], parts: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _special_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
-    """Return what finds a special or added token in a text; tokens of white space alone are ordinary text."""
+    """Return a pattern that finds special and added tokens in a text; tokens of white space alone are ordinary text."""
     tokens = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     longest_first = sorted((token for token in tokens if token.strip()), key=lambda token: (-len(token), token))
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

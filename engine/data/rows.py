@@ -1,4 +1,4 @@
-"""Every row of every file, in order, with what became of those that cannot be used."""
+"""Reading every row of every file, in order, with a sentence about each row that cannot be used."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from alttrain.engine.trace.roles import Row
 
 @dataclass(frozen=True)
 class RowsRead:
-    """The rows that can be used, and what became of the others."""
+    """The rows that can be used, and why the others were left out."""
 
     rows: list[Row]
     num_read: int
     """Rows in the files, good and bad."""
     placed: dict[str, int]
-    """Rows in which a rule found a span, by rule; `listed` counts the rows that list their spans themselves."""
+    """Number of rows in which each rule found a span; `listed` counts rows that list their spans themselves."""
     skipped: list[str]
     """One sentence for each row left out, which begins with `file:line`."""
 
     @property
     def num_unsegmented(self) -> int:
-        """Rows that hold text which no rule could place."""
+        """Rows that hold text which no rule could assign to a span."""
         return sum(any(span.role == "unsegmented" for span in row.spans) for row in self.rows)
 
 
@@ -43,7 +43,7 @@ def read_rows(
     """Read every row of `files` (or hub ids), in order.
 
     Raises:
-        ConfigError: `columns` or a delimiter is not of the form that the command line describes.
+        ConfigError: `columns` or a delimiter does not have the form that --help describes.
         DataError: a file is missing or broken, holds no row that can be used, or a row breaks a rule and `on_bad_row`
             is `error`.
     """

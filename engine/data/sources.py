@@ -1,4 +1,4 @@
-"""Files of rows, and data sets on the hub, read as JSON values, each with the place where it stands."""
+"""Reading files of rows, and data sets of the hub, as JSON values with their `file:line`."""
 
 import json
 import logging
@@ -19,14 +19,14 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Item:
-    """One row as it stands in its source."""
+    """One row of a source, not yet checked."""
 
     where: str
     """`file:line`; the line on which the row starts, or the number of the row where there are no lines."""
     number: int
-    """Which row of the source it is, from 1."""
+    """The row's number in the source, from 1."""
     value: Any
-    """What the JSON says, or the DataError that says why it is not JSON."""
+    """The JSON value, or the DataError that says why it cannot be read."""
 
 
 def read_source(name: str) -> Iterator[Item]:
@@ -76,7 +76,7 @@ def _parse_line(raw: bytes, where: str) -> Any:
 
 
 def _read_array(path: Path, name: str) -> Iterator[Item]:
-    """Yield the items of one JSON array; where the array itself is broken nothing after that place can be found."""
+    """Yield the items of one JSON array; where the array itself is broken, no row after that place can be read."""
     raw = _read_bytes(path, name)
     try:
         text = raw.decode("utf-8")
@@ -137,7 +137,7 @@ def _read_hub(name: str) -> Iterator[Item]:
 
     log = logging.getLogger("huggingface_hub")
     level = log.level
-    log.setLevel(logging.ERROR)  # one sentence at the end says what six notices about retries would
+    log.setLevel(logging.ERROR)  # its six warnings about retries say no more than the one error below
     try:
         rows = load_dataset(name, split="train")
     except Exception as error:  # the hub's client fails in dozens of ways: any of them means that there are no rows

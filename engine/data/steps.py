@@ -1,6 +1,6 @@
-"""Which examples share an optimizer step, drawn from the seed and the lengths alone.
+"""Which examples share an optimizer step: a function of the seed and the lengths alone.
 
-Packing comes after (`packs.py`), so that capacity and world size change the speed of a step and never its content.
+The examples of a step are packed afterwards (`packs.py`), so pack capacity and world size never change which they are.
 """
 
 import random
@@ -14,16 +14,16 @@ from alttrain.engine.data.packs import pack_step
 from alttrain.engine.data.work import WorkModel
 from alttrain.engine.errors import ConfigError
 
-LOOK_AHEAD = 64  # examples a step may pass over, in search of shorter ones, before it is closed
+LOOK_AHEAD = 64  # examples that a step may pass over in search of shorter ones before it is closed
 
 
 def plan_epoch(lengths: Sequence[int], batch: BatchConfig, seed: int, epoch: int) -> list[list[int]]:
     """Return the example indices of each step of one epoch, every example exactly once.
 
-    The order is that of one draw of `random.Random("SEED/EPOCH").random()` for each example: of all that `random` does,
-    only this stream is promised to be the same in every version of Python. By `batch.examples`, a step is a slice of
-    the order and the last may be smaller. By `batch.tokens`, a step takes what fits, in order; an example that does not
-    fit is passed over and comes first in the next step; a step that has passed over `LOOK_AHEAD` examples is closed.
+    Examples are sorted by one draw of `random.Random("SEED/EPOCH").random()` each: of the module `random`, Python
+    promises only that this stream stays the same in every version. With `batch.examples`, a step is a slice of that
+    order, and the last step may be smaller. With `batch.tokens`, a step takes the examples that fit, in order; one that
+    does not fit is passed over and comes first in the next step; after `LOOK_AHEAD` passed over, the step is closed.
 
     Raises:
         ConfigError: an example is longer than `batch.tokens`.
@@ -58,22 +58,22 @@ def plan_epoch(lengths: Sequence[int], batch: BatchConfig, seed: int, epoch: int
 
 @dataclass(frozen=True)
 class DrawnStep:
-    """One optimizer step as drawn and packed for the whole world: what every rank knows without asking a device."""
+    """One optimizer step, drawn and packed for all ranks; every rank computes the same, on the CPU."""
 
     packs: list[list[list[int]]]
-    """[rank][micro-batch] -> indices of examples; as many micro-batches on every rank, some perhaps empty."""
+    """[rank][micro-batch] -> indices of examples; equally many micro-batches on every rank, some perhaps empty."""
     num_tokens: int
     """Real tokens, prompts included."""
     num_packs: int
-    """Packs that hold anything."""
+    """Packs that are not empty."""
     flops: float
     """Work of forward and backward by the model's shape, without recomputation."""
     epoch: float
-    """Epochs seen once the step is done."""
+    """Epochs completed after this step, as a fraction of examples."""
 
 
 class Plan:
-    """The examples of every step of a run: a function of the step number, so that resuming needs nothing else."""
+    """The examples of every step of a run, by step number alone, so that resuming needs no saved state."""
 
     def __init__(self, lengths: Sequence[int], batch: BatchConfig, schedule: ScheduleConfig, seed: int) -> None:
         """Plan the run.
@@ -85,7 +85,7 @@ class Plan:
         self._lengths, self._batch, self._seed = lengths, batch, seed
         self._cached: tuple[int, list[list[int]]] = (-1, [])
         self._starts = [0]  # the first step of each epoch planned so far, and of the one after
-        self._steps_of(0)  # so that a step too small for an example is refused here, before anything is written
+        self._steps_of(0)  # raises here, before anything is written, if an example is longer than batch.tokens
         for epoch in range(0 if schedule.steps else schedule.epochs):
             self._starts.append(self._starts[-1] + len(self._steps_of(epoch)))
         self.num_steps: int = schedule.steps or self._starts[-1]
@@ -96,7 +96,7 @@ class Plan:
         return list(self._steps_of(epoch)[index])
 
     def draw(self, step: int, capacity: int, world_size: int, work: WorkModel) -> DrawnStep:
-        """Return step `step`, from 0: its examples are drawn first, then packed, so packing never changes them."""
+        """Return step `step`, counted from 0: its examples are drawn first and then packed."""
         examples = self.examples_of(step)
         lengths = [self._lengths[index] for index in examples]
         ranks = pack_step(lengths, capacity, world_size, work)
@@ -109,7 +109,7 @@ class Plan:
         )
 
     def epoch_of(self, num_done: int) -> float:
-        """Return how many epochs have been seen once `num_done` steps are done, by examples."""
+        """Return how many epochs of examples have been seen after `num_done` steps."""
         if num_done == 0:
             return 0.0
         epoch, index = self._locate(num_done - 1)

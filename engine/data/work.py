@@ -1,4 +1,4 @@
-"""What a document costs, in FLOPs, by the shape of the model: the measure by which packs and ranks are evened out."""
+"""The cost of a document in FLOPs, by the shape of the model: packs and ranks are balanced by it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +24,9 @@ class WorkModel:
     ) -> "WorkModel":
         """Return the work of one forward and backward: 6 FLOPs a token for each weight of a matrix product.
 
-        The output head counts and the embedding, a lookup, does not. Attention is causal: half of the 4 * length^2 *
-        num_heads * head_dim of a layer's forward, times 3 for forward and backward. Recomputation does not count.
+        The output head counts; the embedding is a lookup and does not. Attention is causal, so a layer's forward takes
+        half of 4 * length^2 * num_heads * head_dim, and forward and backward take 3 times that. Recomputation does not
+        count.
         """
         attention = hidden_size * head_dim * (2 * num_heads + 2 * num_kv_heads)  # q and o, k and v
         num_weights = num_layers * (attention + 3 * hidden_size * intermediate_size) + hidden_size * vocab_size
@@ -36,5 +37,5 @@ class WorkModel:
         return (self.per_token + self.per_token_squared * length) * length
 
     def flops(self, lengths: Sequence[int]) -> float:
-        """Return the work of these documents, none of which attends to another."""
+        """Return the work of several documents that do not attend to each other."""
         return sum(map(self.work, lengths))

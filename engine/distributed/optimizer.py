@@ -1,6 +1,6 @@
-"""AdamW over whatever tensors ZeRO hands out, by our kernel: the flat fp32 partitions of stages 1 to 3, or parameters.
+"""AdamW by our kernel over the tensors that ZeRO passes: flat fp32 partitions (stages 1 to 3), or parameters (stage 0).
 
-Its state is torch's, name by name, so that a checkpoint does not say which of the two made it.
+The state has the same names as torch.optim.AdamW's, so that a checkpoint of one can be loaded by the other.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from alttrain.kernels.backend import Backend
 
 
 class FlatAdamW(torch.optim.Optimizer):
-    """AdamW with decoupled weight decay; one launch a tensor, every stream read and written once."""
+    """AdamW with decoupled weight decay; one kernel launch a tensor, which reads and writes every element once."""
 
     def __init__(
         self,
@@ -24,13 +24,13 @@ class FlatAdamW(torch.optim.Optimizer):
         eps: float = 1e-8,
         backend: Backend = "auto",
     ) -> None:
-        """Take parameter groups, each with a `weight_decay` of its own."""
+        """Set up the optimizer for parameter groups, each with its own `weight_decay`."""
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
         self._backend = backend
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Apply one step to every tensor that has a gradient; moments are fp32 zeros before the first."""
+        """Apply one step to every tensor that has a gradient; before the first step the moments are fp32 zeros."""
         assert closure is None, "DeepSpeed gives none"
         for group in self.param_groups:
             for param in group["params"]:

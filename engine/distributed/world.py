@@ -1,7 +1,7 @@
-"""Who and where this process is: rank, device and the process group, read once from the launcher's environment.
+"""This process's rank, device and process group, read once from the launcher's environment.
 
-torchrun sets the variables; plain `python` is a world of one and gets the same variables here, so that everything above
-sees one kind of run.
+torchrun sets the variables. A run under plain `python` has one process, for which the same variables are set here, so
+that the rest of the code need not tell the two apart.
 """
 
 import datetime
@@ -16,14 +16,14 @@ import torch.distributed as dist
 
 from alttrain.engine.errors import ConfigError
 
-# How long a collective waits for a silent link: gloo's default is thirty minutes, and streaming a 32B's weights from a
-# slow disk may take one rank several.
+# How long a collective waits for the other ranks. gloo's default is thirty minutes; reading a 32B's weights from a slow
+# disk may take one rank several minutes.
 TIMEOUT = datetime.timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run and this one's place among them; a context that owns the process group."""
+    """The processes of a run and this one's rank; a context manager that closes the process group."""
 
     rank: int
     local_rank: int
@@ -52,17 +52,17 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # After an error another rank may sit in a collective: leaving the group waits for it, exiting does not.
+        # After an error another rank may be in a collective: destroying the group would wait for it, exiting does not.
         if kind is None and dist.is_initialized():
             dist.destroy_process_group()
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the run's files and speaks for it."""
+        """Whether this process writes the run's files and its messages."""
         return self.rank == 0
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the sum of `tensor` over all ranks, on every rank; nothing waits for the device."""
+        """Return the sum of `tensor` over all ranks, on every rank, without waiting for the device."""
         return self._reduced(tensor, dist.ReduceOp.SUM)
 
     def max(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -76,7 +76,7 @@ class World:
         return reduced
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         if self.size > 1:
             dist.barrier()
 

@@ -1,10 +1,10 @@
-"""DeepSpeed ZeRO around the model: the one place that knows its traps and its private attributes.
+"""DeepSpeed ZeRO around the model; all of its pitfalls are handled here and in `zero_settings.py`.
 
-Everything above sees a `ZeroEngine`: loss_sums, backward, step; evaluating; gathered; save and load.
-What waits for the device within a step is DeepSpeed's: the end of each backward with overlapped communication, and the
-check of the gradient norm.
-Private attributes of deepspeed that are touched here: `ds_tensor` and `ds_shape` of a partitioned parameter (facts that
-hold for the version in constraints.txt). How deepspeed is imported and set is in `zero_settings.py`.
+The rest of the code uses a `ZeroEngine`: loss_sums, backward, step; evaluating; gathered; save and load.
+Within a step only DeepSpeed waits for the device: at the end of each backward with overlapped communication, and to
+check the gradient norm.
+Private attributes of deepspeed used here: `ds_tensor` and `ds_shape` of a partitioned parameter, as they are in the
+version in constraints.txt. `zero_settings.py` imports and configures deepspeed.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class ZeroEngine:
         settings = deepspeed_settings(config, backbone)
         construction: AbstractContextManager[Any] = contextlib.nullcontext()
         if config.zero.stage == 3:
-            # No dtype here: given one, DeepSpeed takes bfloat16 wherever float16 is not supported; it reads `settings`.
+            # The dtype comes from `settings`: given one here, DeepSpeed takes bfloat16 wherever float16 is unsupported.
             construction = deepspeed.zero.Init(config_dict_or_path=settings)
         model = build_model(config.model, backbone, world.device, construction)
         _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype))
@@ -80,14 +80,14 @@ class ZeroEngine:
         return sums
 
     def backward(self, loss_sum: Tensor, denominator: Tensor, *, is_last: bool) -> None:
-        """Add the gradient of loss_sum / denominator to this step's.
+        """Add the gradient of loss_sum / denominator to the gradients of this step.
 
         ZeRO averages gradients over the world and DeepSpeed would divide by a number of micro-batches: the world size
         here and `scale_wrt_gas=False` cancel both, which leaves the plain sum over ranks and micro-batches.
 
         Args:
             loss_sum: this pack's weighted sum of nll, ().
-            denominator: the whole step's, summed over ranks and micro-batches, ().
+            denominator: the loss's denominator, summed over ranks and micro-batches, ().
             is_last: whether this is the step's last micro-batch, after which gradients are reduced.
         """
         self.deepspeed_engine.set_gradient_accumulation_boundary(is_last)
@@ -98,7 +98,7 @@ class ZeroEngine:
         for group in self.deepspeed_engine.optimizer.param_groups:
             group["lr"] = lr
         norm: Any = None
-        if self.stage == 0:  # DeepSpeed keeps no norm there
+        if self.stage == 0:  # at stage 0 DeepSpeed keeps no norm
             norm = nn.utils.get_total_norm([p.grad for p in self._model.parameters() if p.grad is not None])
         self.deepspeed_engine.step()
         if norm is None:
@@ -107,14 +107,14 @@ class ZeroEngine:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within it, forwards keep no graph and recompute nothing."""
+        """In this context, forwards build no graph and nothing is recomputed."""
         self.deepspeed_engine.eval()
         with torch.no_grad():
             yield
         self.deepspeed_engine.train()
 
     def save(self, folder: Path, name: str) -> None:
-        """Write the whole state to folder/name, in place; `checkpoint.py` makes that safe. Collective."""
+        """Write the whole state to folder/name, file by file; `checkpoint.py` makes that atomic. Collective."""
         self.deepspeed_engine.save_checkpoint(str(folder), tag=name, save_latest=False)
 
     def load(self, folder: Path, name: str) -> None:
@@ -123,7 +123,7 @@ class ZeroEngine:
         assert loaded is not None, folder / name
 
     def parameter_bytes(self) -> dict[str, int]:
-        """Return the size of every parameter, whole, under its name in a model folder; a tied head is its embedding."""
+        """Return the unpartitioned size of every parameter by its name in a model folder; a tied head is left out."""
         return {
             name.removeprefix("causal_lm."): math.prod(_whole_shape(p)) * p.element_size()
             for name, p in self._model.named_parameters()
@@ -131,7 +131,7 @@ class ZeroEngine:
 
     @contextlib.contextmanager
     def gathered(self, name: str) -> Iterator[Tensor]:
-        """Within it, the parameter of that name is whole on every rank; collective under ZeRO-3."""
+        """In this context, the parameter `name` is whole on every rank; collective under ZeRO-3."""
         parameter = self._model.get_parameter(f"causal_lm.{name}")
         with self._gathering([parameter], enabled=self.stage == 3):
             yield parameter.detach()
@@ -152,13 +152,13 @@ def _adamw(model: PackedCausalLM, config: RunConfig) -> torch.optim.Optimizer:
 
 
 def _whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    """Return a parameter's shape, which under ZeRO-3 its own `shape` hides."""
+    """Return a parameter's unpartitioned shape; under ZeRO-3 `shape` is that of an empty tensor."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 @torch.no_grad()
 def _fill(model: PackedCausalLM, source: WeightSource, rank: int, dtype: torch.dtype) -> None:
-    """Copy every parameter's values in, one parameter, and under ZeRO-3 one partition of it, at a time."""
+    """Set every parameter from `source`, one parameter at a time, and under ZeRO-3 only this rank's partition of it."""
     for full_name, parameter in model.named_parameters():
         name = full_name.removeprefix("causal_lm.")
         assert parameter.dtype == dtype, (name, parameter.dtype)

@@ -1,7 +1,7 @@
-"""How deepspeed is imported and what it is told: every setting that is not its default has its reason beside it.
+"""Importing and configuring deepspeed; every setting that is not its default has the reason beside it.
 
-Private attributes that are touched here, and asserted: `__compatible_ops__` of deepspeed.ops, and `_set_pg_timeout` of
-torch's distributed_c10d.
+Private attributes that are used here, and whose presence is asserted: `__compatible_ops__` of deepspeed.ops, and
+`_set_pg_timeout` of torch's distributed_c10d.
 """
 
 import logging
@@ -20,14 +20,14 @@ BUCKET_ELEMENTS = 50_000_000
 
 
 def limit_waiting(engine: Any) -> None:
-    """Give DeepSpeed's own process group the world's time limit: it makes it with gloo's half hour."""
+    """Set TIMEOUT on DeepSpeed's own process group, which DeepSpeed makes with gloo's thirty minutes."""
     set_timeout = getattr(distributed_c10d, "_set_pg_timeout", None)
     assert set_timeout is not None, "this torch has no _set_pg_timeout"
     set_timeout(TIMEOUT, engine.data_parallel_group)
 
 
 def import_deepspeed(world: World) -> Any:
-    """Return the deepspeed module, imported so that it compiles nothing, joins this world and keeps quiet."""
+    """Return the deepspeed module, imported so that it compiles nothing, joins this world and logs only warnings."""
     if world.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     # deepspeed calls collectives by names that torch 2.13 has begun to rename.
@@ -44,11 +44,11 @@ def import_deepspeed(world: World) -> Any:
 
 
 def deepspeed_settings(config: RunConfig, backbone: Backbone) -> dict[str, Any]:
-    """Return DeepSpeed's configuration; reasons and measurements stand behind every line that is not a default."""
+    """Return DeepSpeed's configuration."""
     stage, offload = config.zero.stage, config.zero.offload
     zero: dict[str, Any] = {
         "stage": stage,
-        # With it false, float32 communication silently becomes bfloat16 again.
+        # If this is false, float32 communication silently becomes bfloat16 again.
         "contiguous_gradients": True,
         "overlap_comm": stage >= 2,
         "reduce_bucket_size": BUCKET_ELEMENTS,
@@ -69,13 +69,13 @@ def deepspeed_settings(config: RunConfig, backbone: Backbone) -> dict[str, Any]:
         "gradient_clipping": config.optim.max_grad_norm,
         "steps_per_print": 2**60,
         "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,  # AdamW is the client's, torch's or ours
-        "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own would be compiled
+        "zero_allow_untested_optimizer": True,  # AdamW is passed in, torch's or ours
+        "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own AdamW would have to be compiled
         "communication_data_type": "fp32",
-        "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward and every step
+        "timers": {"throughput": {"enabled": False}},  # the timer waits for the device at every forward and step
     }
     if config.model.dtype == "bfloat16":
-        # Without the second, stage 1 keeps every gradient twice, in bfloat16 beside float32.
+        # Without immediate_grad_update, stage 1 keeps every gradient twice, in bfloat16 and in float32.
         settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings

@@ -1,4 +1,4 @@
-"""How far two labellings of the same things agree: precision, recall, and Cohen's kappa, each with its interval."""
+"""Agreement of two labellings of the same items: precision, recall and Cohen's kappa, each with its interval."""
 
 import math
 from collections import Counter
@@ -8,11 +8,11 @@ from typing import Any
 from alttrain.engine.evaluate.intervals import wilson
 
 Pair = tuple[bool, bool]
-"""What a rule says of a thing, and what a reader says."""
+"""(whether a rule gives an item some label, whether a reader gives it)."""
 
 
 def agreement(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return precision, recall and kappa of a rule against a reader."""
+    """Return precision, recall and kappa of a rule, taking the reader's labels as the truth."""
     return {
         "precision": rate(reader for rule, reader in pairs if rule),
         "recall": rate(rule for rule, reader in pairs if reader),
@@ -21,14 +21,14 @@ def agreement(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def rate(answers: Iterable[bool]) -> dict[str, Any]:
-    """Return how many answers are yes, of how many, and Wilson's 95% interval of their share."""
+    """Return the number of true answers, the number of all answers, and Wilson's 95% interval of the share."""
     values = list(answers)
     low, high = wilson(sum(values), len(values))
     return {"count": sum(values), "total": len(values), "low": round(low, 4), "high": round(high, 4)}
 
 
 def kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> dict[str, float] | None:
-    """Return Cohen's kappa with its normal 95% interval; None where either side gives one label alone.
+    """Return Cohen's kappa with its normal 95% interval; None where either side gives only one label.
 
     Sources: J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20
     (1960); the error by J. L. Fleiss, J. Cohen and B. S. Everitt, Psychological Bulletin 72 (1969), equation 13.

@@ -1,4 +1,4 @@
-"""Arms against each other, item by item: differences with intervals, p values held to their family, effect sizes."""
+"""Comparisons of arms by paired items: differences with intervals, p values corrected by family, effect sizes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -23,17 +23,17 @@ Chosen = Callable[[str, str], list[Item]]  # (run, setting) -> its items
 def compare_runs(
     pairs: Iterable[tuple[str, str]], items: Chosen, compared: Mapping[str, Sequence[Measure]]
 ) -> list[dict[str, Any]]:
-    """Return the comparisons of each (run, run it is held against), under the measures `compared` in each setting.
+    """Return the comparison of each (run, run to compare it with), by the measures `compared` in each setting.
 
-    A family, for Holm, is what one measure in one setting says of all the pairs: over worlds one p value a pair, and
-    by McNemar one a pair and world. Pairs without a common item are left out.
+    For Holm's correction a family is one measure in one setting, over all pairs: one p value over worlds for each pair,
+    and one by McNemar for each pair and world. Pairs without a common item are left out.
     """
     ordered = list(pairs)
     found = []
     for setting, measures in compared.items():
         for measure in measures:
             family = [_compare(setting, measure, pair, items) for pair in ordered]
-            found += _held_to_family([one for one in family if one is not None])
+            found += _correct_for_family([comparison for comparison in family if comparison is not None])
     return found
 
 
@@ -67,38 +67,39 @@ def _compare(setting: str, measure: Measure, pair: tuple[str, str], items: Chose
     }
 
 
-def _held_to_family(family: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    over_worlds = holm({str(index): one["t_p"] for index, one in enumerate(family) if one["t_p"] is not None})
-    of_worlds = holm({f"{index} {world}": p for index, one in enumerate(family) for world, p in one["mcnemar"].items()})
+def _correct_for_family(family: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    numbered = list(enumerate(family))
+    over_worlds = holm({str(index): c["t_p"] for index, c in numbered if c["t_p"] is not None})
+    of_worlds = holm({f"{index} {world}": p for index, c in numbered for world, p in c["mcnemar"].items()})
     return [
-        one
+        comparison
         | {
             "t_p_holm": over_worlds.get(str(index)),
-            "mcnemar_holm": {world: of_worlds[f"{index} {world}"] for world in one["mcnemar"]},
+            "mcnemar_holm": {world: of_worlds[f"{index} {world}"] for world in comparison["mcnemar"]},
         }
-        for index, one in enumerate(family)
+        for index, comparison in numbered
     ]
 
 
 def _mcnemar(world: str, after: Sequence[Stratum], before: Sequence[Stratum]) -> float:
-    """Return McNemar's exact p of one world; all strata's pairs together."""
-    were: list[bool] = []
-    are: list[bool] = []
+    """Return McNemar's exact p of one world, from the pairs of all strata together."""
+    answers_before: list[bool] = []
+    answers_after: list[bool] = []
     for new, old in zip(after, before, strict=True):
         numbers, others = _flat({world: new[world]}), _flat({world: old[world]})
-        are += [bool(value) for value in numbers.values()]
-        were += [bool(others[name]) for name in numbers]
-    return mcnemar(were, are)
+        answers_after += [bool(value) for value in numbers.values()]
+        answers_before += [bool(others[name]) for name in numbers]
+    return mcnemar(answers_before, answers_after)
 
 
 def _common(strata: Sequence[Stratum], chosen: Sequence[Stratum]) -> list[Stratum]:
-    """Return of `strata` the items that `chosen` has."""
+    """Return the items of `strata` that are also in `chosen`."""
     return [
         {
             world: {unit: {name: stratum[world][unit][name] for name in names} for unit, names in units.items()}
-            for world, units in wanted.items()
+            for world, units in chosen_stratum.items()
         }
-        for stratum, wanted in zip(strata, chosen, strict=True)
+        for stratum, chosen_stratum in zip(strata, chosen, strict=True)
     ]
 
 

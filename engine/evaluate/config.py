@@ -1,4 +1,4 @@
-"""What an evaluation reads and where its report goes."""
+"""The settings of an evaluation: what it reads, and where its report goes."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,14 +10,14 @@ from alttrain.engine.thinking import MARKS
 
 @dataclass(frozen=True)
 class ReadConfig:
-    """How the rows are written."""
+    """How the files of traces write their rows."""
 
     columns: str = ""
-    """Names of columns, as in prompt=question,response=answer."""
+    """The source's names of our columns, as in prompt=question,response=answer."""
     think_open: str = MARKS.open
     think_close: str = MARKS.close
     on_bad_row: Literal["error", "skip"] = "error"
-    """What to do with a row that breaks a rule of the format; skips are counted."""
+    """A row that breaks a rule of the format. error: stop; skip: leave it out and count it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class MeasureConfig:
     before: str = ""
     """Traces of another model on the same prompts, paired by id."""
     rules: str = ""
-    """JSON file of rules; without one, those for English and Chinese."""
+    """JSON file of rules; if empty, the rules for English and Chinese."""
     output: str = ""
     """JSON file for the figures and, by id, the labels of every trace."""
     data: ReadConfig = field(default_factory=ReadConfig)

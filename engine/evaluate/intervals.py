@@ -1,9 +1,9 @@
 """Intervals, tests and effect sizes for rates of items that are not independent of each other, by numpy and scipy.
 
 Items of one world share its facts, its base model and its order of training, and items of one component share a fact,
-so that an interval over pooled items is too narrow. What is said of worlds to come is taken from `cluster_bootstrap`,
-which resamples worlds and then components, and from `t_interval` over one number a world, which is the stricter of the
-two where worlds are few. Heavy libraries are imported where they are used: this file is imported by light ones.
+so that an interval over pooled items is too narrow. Statements about other worlds rest on `cluster_bootstrap`, which
+resamples worlds and then components, and on `t_interval` over one number a world, which is wider where worlds are few.
+numpy and scipy are imported inside the functions, because modules that must import quickly import this file.
 """
 
 import math
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-# Numbers of a resampling that are in memory at once; one resample, if it has more. Arrays of 64 KiB come from memory
-# that the process already has; larger ones were fetched from the system anew each time, half of the time of it all.
+# Numbers of a resampling that are in memory at once, or one resample if it has more. An array of 64 KiB reuses memory
+# of the process; larger ones were allocated by the system each time, which took half of the total time.
 NUMBERS_AT_ONCE = 1 << 13
-# An item's numbers by cluster and, within it, by unit; the units are resampled whole.
+# The items' numbers by cluster and, within a cluster, by unit; units are resampled whole.
 Clusters = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 class Interval(NamedTuple):
-    """An interval with both ends in it."""
+    """A closed interval."""
 
     low: float
     high: float
@@ -35,8 +35,8 @@ class Interval(NamedTuple):
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """Return Wilson's score interval of a proportion, for items that are independent of each other.
 
-    It stays inside [0, 1] and keeps a width at 0 and at 1, where the normal interval has none. Without trials nothing
-    is known, and it is [0, 1].
+    The interval stays inside [0, 1], and it keeps a width at 0 and at 1, where the normal interval has none. Without
+    trials it is [0, 1].
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);
     recommended for small n by Brown, Cai and DasGupta, Statistical Science 16 (2001).
@@ -53,8 +53,8 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Return Student's t interval of the mean of `values`: one number a world, at least two worlds.
 
-    It needs no more than worlds drawn independently and a mean that is near normal; with few worlds it is wide, as it
-    ought to be.
+    It assumes only that the worlds are drawn independently and that their mean is nearly normal; with few worlds it is
+    wide.
 
     Source: Student, "The probable error of a mean", Biometrika 6 (1908).
     """
@@ -63,7 +63,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     assert len(values) >= 2, "an interval over worlds needs two worlds"
     mean = sum(values) / len(values)
     error = float(stats.sem(values))
-    if error == 0.0:  # worlds that agree to the digit leave nothing to estimate a spread from
+    if error == 0.0:  # all worlds have the same number, so the estimated spread is 0
         return Interval(mean, mean)
     low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=error)
     return Interval(float(low), float(high))
@@ -86,12 +86,13 @@ def cluster_bootstrap(
 
     A resample draws as many clusters as there are, with replacement, then in each one drawn as many units as it has,
     separately in every stratum; a unit's items stay together. The strata (harmful and benign, for balanced accuracy)
-    share the draw of clusters. With one cluster it is a bootstrap over the units within it, which says nothing of
-    other clusters. Under about ten clusters a percentile interval is too narrow, as `test_coverage_over_worlds`
-    measures, so it is read beside `t_interval`. Where all items agree it has no width; read `wilson` there.
+    share the draw of clusters. With one cluster this is a bootstrap over the units within it, which says nothing
+    about other clusters. With fewer than about ten clusters a percentile interval is too narrow, as
+    `test_coverage_over_worlds` measures, so use `t_interval` beside it. Where all items have the same value the
+    interval has no width: use `wilson` there.
 
-    Resamples are taken a few at a time: memory is that of the items and of one resample, whatever their number. Time
-    grows with the number of clusters times the units of the widest one, for which every cluster draws.
+    Resamples are computed a few at a time: memory grows with the items and one resample, not with `num_resamples`. Time
+    grows with the number of clusters times the units of the largest, as every cluster draws that many numbers.
 
     Sources: Davison and Hinkley, "Bootstrap methods and their application" (1997), section 3.8; Field and Welsh,
     "Bootstrapping clustered data", JRSS B 69 (2007); Ren et al., Journal of Applied Statistics 37 (2010).
@@ -116,14 +117,14 @@ def cluster_bootstrap(
 
 
 class _Table(NamedTuple):
-    """A stratum as a table with a row a cluster and a column a unit; a row with fewer units ends in zeros."""
+    """A stratum as a table: a row for each cluster, a column for each of its units; shorter rows end in zeros."""
 
     sums: "NDArray[numpy.float64]"
-    """Of a unit's items."""
+    """Sum of each unit's items."""
     counts: "NDArray[numpy.float64]"
-    """How many items a unit has."""
+    """Number of each unit's items."""
     num_units: "NDArray[numpy.int64]"
-    """By row."""
+    """Number of each row's units."""
     are_single: bool
     """Whether every unit has one item."""
 
@@ -143,16 +144,16 @@ def _table(stratum: Clusters, names: Sequence[str]) -> _Table:
 
 
 def _generators(seed: int, shape: tuple[int, int], widths: Sequence[int]) -> list["numpy.random.Generator"]:
-    """Return a generator for the clusters and one for the units of each stratum, all on the one stream of `seed`.
+    """Return a generator for the clusters and one for the units of each stratum, all on one stream of `seed`.
 
-    The stream holds the clusters of all resamples, then stratum by stratum the units of all resamples, so that what a
-    seed draws does not depend on how many resamples are taken at once.
+    The stream holds the clusters of all resamples, then stratum by stratum the units of all resamples, so the numbers
+    drawn from a seed do not depend on how many resamples are computed at once.
     """
     import numpy
 
     generators = [numpy.random.default_rng(seed)]
-    stream = numpy.random.PCG64(seed)  # what default_rng draws from
-    if max(widths) > 1:  # how many numbers the clusters take is known once they are drawn
+    stream = numpy.random.PCG64(seed)  # the bit generator of default_rng
+    if max(widths) > 1:  # advance the stream by drawing the clusters: how many numbers that takes is not known before
         num_rows, num_clusters = shape
         at_once = max(1, NUMBERS_AT_ONCE // num_clusters)
         for first in range(0, num_rows, at_once):
@@ -162,19 +163,19 @@ def _generators(seed: int, shape: tuple[int, int], widths: Sequence[int]) -> lis
         here = numpy.random.PCG64(seed)
         here.state = stream.state
         generators.append(numpy.random.Generator(here))
-        stream.advance(math.prod(shape) * width)  # a number each
+        stream.advance(math.prod(shape) * width)  # each unit draws one number
     return generators
 
 
 def _resampled_means(
     table: _Table, drawn: "NDArray[numpy.int64]", generator: "numpy.random.Generator"
 ) -> "NDArray[numpy.float64]":
-    """Return the mean of the items of each resample, a row of the clusters `drawn`."""
+    """Return the mean of the items of each resample; a row of `drawn` holds the clusters of one resample."""
     import numpy
 
     width = table.sums.shape[1]
     num_units = table.num_units[drawn][..., None]  # (resamples, clusters, 1)
-    if width == 1:  # one unit a cluster leaves nothing to draw
+    if width == 1:  # every cluster has one unit: nothing to draw
         places, is_drawn = drawn[..., None], None
     else:
         places, is_drawn = _draw_units(num_units, drawn[..., None] * width, width, generator)
@@ -186,10 +187,10 @@ def _resampled_means(
 def _draw_units(
     num_units: "NDArray[numpy.int64]", firsts: "NDArray[numpy.int64]", width: int, generator: "numpy.random.Generator"
 ) -> tuple["NDArray[numpy.int64]", "NDArray[numpy.bool_] | None"]:
-    """Return the places of the units drawn in a flat table, and where they stand in rows of `width`; None: everywhere.
+    """Return the drawn units' places in the flat table, and a mask of the columns drawn, or None if all are.
 
-    A cluster gives as many units as it has. A row is drawn whole all the same, so that the next one's numbers do not
-    depend on it.
+    From a cluster as many units are drawn as it has. `width` numbers are drawn for each all the same, so that the
+    numbers of one cluster do not depend on another.
     """
     import numpy
 
@@ -205,7 +206,7 @@ def _draw_units(
 def _sum(
     values: "NDArray[numpy.float64]", places: "NDArray[numpy.int64]", is_drawn: "NDArray[numpy.bool_] | None"
 ) -> "NDArray[numpy.float64]":
-    """Return the sum over clusters and units of the values at `places`, resample by resample."""
+    """Return for each resample the sum of the values at `places`."""
     import numpy
 
     found = values.take(places)
@@ -224,7 +225,7 @@ def paired_bootstrap(
 
     Args:
         differences: after minus before of every item, by cluster.
-        seed: of the resampling; the same seed gives the same interval.
+        seed: seed of the resampling; the same seed gives the same interval.
         level: the share of intervals that should hold the true mean.
         num_resamples: how many resamples the percentiles are taken from.
     """
@@ -235,7 +236,7 @@ def paired_bootstrap(
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     """Return the exact two-sided p value of McNemar's test that a paired yes or no is as frequent before as after.
 
-    Only pairs that changed count; without one, p is 1. It takes pairs as independent, so it is read world by world.
+    Only pairs that changed count; without any, p is 1. The test assumes independent pairs, so use it within one world.
 
     Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
     Psychometrika 12 (1947), by the binomial distribution of the pairs that changed.
@@ -248,7 +249,7 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return the p values of a family of comparisons, raised so that one false alarm in the family is as rare as one.
+    """Return the p values of a family of comparisons, raised by Holm's correction for the size of the family.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6 (1979).
     """

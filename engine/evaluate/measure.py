@@ -1,9 +1,10 @@
-"""The reasoning structure of generated traces: what they do, in which order, and what changed between two models.
+"""Measure the reasoning structure of generated traces, and what changed between two models.
 
     python recipes/measure_structure.py AFTER.jsonl --before BEFORE.jsonl --output report.json
 
-Rows are read as training reads them: prompt with response, or spans; with a label (harmful, benign) more can be said.
-Texts are never shown. What the sentences are recognised by, and how to extend it: engine/trace/rules.py.
+Rows are read as training reads them: a prompt with a response, or with spans; rows with a label (harmful, benign) allow
+more measures. Texts are never shown. The rules by which sentences are labelled, and how to extend them, are in
+engine/trace/rules.py.
 """
 
 import json
@@ -32,7 +33,7 @@ from alttrain.engine.trace.structure import TraceStructure, analyse
 
 
 def measure(config: MeasureConfig) -> str:
-    """Write the report, if one is wanted, and return what to tell the user.
+    """Write the report if `config.output` names one, and return a summary for the user.
 
     Raises:
         AlttrainError: a file cannot be read or written, or the two files have no id in common.
@@ -63,7 +64,7 @@ def measure(config: MeasureConfig) -> str:
 
 
 def read_traces(name: str, data: ReadConfig, rules: Rules) -> tuple[dict[str, TraceStructure], list[str]]:
-    """Return the structure of every trace of a file by id, and sentences about what was read.
+    """Return the structure of every trace of a file by id, and a line about the rows read.
 
     Raises:
         AlttrainError: the file, or a row of it, cannot be read.
@@ -77,7 +78,7 @@ def read_traces(name: str, data: ReadConfig, rules: Rules) -> tuple[dict[str, Tr
 
 
 def read_structure(row: Row, rules: Rules) -> TraceStructure:
-    """Return the structure of a row: what stands before the answer is its reasoning."""
+    """Return the structure of a row; the spans before the answer are its reasoning."""
     roles = [span.role for span in row.spans]
     end = roles.index("answer") if "answer" in roles else len(roles)
     think, answer = ("".join(span.text for span in spans) for spans in (row.spans[:end], row.spans[end:]))
@@ -97,7 +98,7 @@ def set_table(summary: SetStructure) -> list[str]:
 
 
 def comparison_table(comparison: Comparison) -> list[str]:
-    """Return the lines of a table of two sets, over the pairs."""
+    """Return the lines of a table that compares two sets over their pairs."""
     lines = [f"{'of ' + str(comparison.num_pairs) + ' pairs':<30}{'before':>9}{'after':>9}"]
     lines[0] += f"{'change':>9}  {'95% interval':<18}{'p (Holm)':>9}{'pairs':>7}"
     for name, change in comparison.changes.items():
@@ -116,18 +117,18 @@ def comparison_table(comparison: Comparison) -> list[str]:
 
 
 def trace_record(trace: TraceStructure) -> dict[str, Any]:
-    """Return what is known about a trace, without its texts."""
+    """Return the labels and measures of a trace, without its texts."""
     facts = {"labels": list(trace.labels), "verdict": trace.verdict}
     return facts | without_nan({name: answers(trace)[name] for name in YES_OR_NO} | measures(trace))
 
 
 def as_record(summary: SetStructure | Comparison) -> dict[str, Any]:
-    """Return `summary` as JSON can hold it."""
+    """Return `summary` as plain values for JSON, with null for nan."""
     return without_nan(asdict(summary))
 
 
 def without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` with null for what is not a number."""
+    """Return `values` with None in place of nan."""
     return {
         key: without_nan(value) if isinstance(value, dict) else None if value != value else value
         for key, value in values.items()

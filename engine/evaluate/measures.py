@@ -1,4 +1,4 @@
-"""What a study counts: one answer's yes or no under each measure, and rates of them, by world and component."""
+"""The measures of a study: a yes or no for each answer, and rates of these, by world and component."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 from alttrain.engine.evaluate.intervals import Interval, cluster_bootstrap, wilson
 
 Item = Mapping[str, Any]
-Outcome = Callable[[Item], "bool | None"]  # None where the measure does not apply to the item
-Stratum = dict[str, dict[str, dict[str, float]]]  # world, then unit (component), then item's id: its number
+Outcome = Callable[[Item], "bool | None"]  # whether the item counts; None where the measure does not apply
+Stratum = dict[str, dict[str, dict[str, float]]]  # world -> unit (component) -> item's id -> number
 
 DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number between 0 and 1: the mean over strata of the share of items with a yes."""
+    """A number between 0 and 1: the mean over strata of the share of items whose outcome is true."""
 
     name: str
     strata: tuple[Outcome, ...]
@@ -76,7 +76,7 @@ def observe(items: Iterable[Item], measure: Measure) -> list[Stratum]:
 
 
 def subtract(after: Sequence[Stratum], before: Sequence[Stratum]) -> list[Stratum]:
-    """Return after minus before of every item that both have."""
+    """Return after minus before for every item that stands in both."""
     strata: list[Stratum] = []
     for new, old in zip(after, before, strict=True):
         stratum: Stratum = {}
@@ -99,7 +99,7 @@ def mean(strata: Sequence[Stratum]) -> float | None:
 
 
 def by_world(strata: Sequence[Stratum]) -> dict[str, float]:
-    """Return the mean of each world, in the order of their seeds."""
+    """Return the mean of each world, ordered by seed."""
     found = {}
     for world in sorted(strata[0], key=lambda name: (len(name), name)):
         value = mean([{world: stratum[world]} for stratum in strata])
@@ -109,9 +109,9 @@ def by_world(strata: Sequence[Stratum]) -> dict[str, float]:
 
 
 def clustered(strata: Sequence[Stratum]) -> Interval | None:
-    """Return the bootstrap interval over worlds and components (with one world, components alone); None without items.
+    """Return the bootstrap interval over worlds and components (with one world, components only); None without items.
 
-    Its seed is always 0, so that a summary is a function of the answers.
+    The seed of the bootstrap is always 0, so the same answers give the same summary.
     """
     if not all(strata):
         return None
@@ -126,7 +126,7 @@ def clustered(strata: Sequence[Stratum]) -> Interval | None:
 
 
 def rate(items: Iterable[Item], measure: Measure) -> dict[str, Any]:
-    """Return a measure's share with both intervals and a point for each world, as summary.json has it."""
+    """Return a measure's share with both intervals and the mean of each world, as summary.json has it."""
     strata = observe(items, measure)
     share = mean(strata)
     numbers = [value for stratum in strata for value in _numbers(stratum)]
@@ -141,12 +141,12 @@ def rate(items: Iterable[Item], measure: Measure) -> dict[str, Any]:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number as summary.json has it."""
+    """Return a number rounded as in summary.json."""
     return None if value is None else round(value, DIGITS) + 0.0  # never -0.0
 
 
 def bounds(interval: Interval | None) -> list[float | None] | None:
-    """Return an interval as summary.json has it."""
+    """Return an interval's ends, rounded as in summary.json."""
     return None if interval is None else [rounded(interval.low), rounded(interval.high)]
 
 

@@ -1,4 +1,4 @@
-"""Greedy responses of an exported model folder, with transformers alone."""
+"""Greedy responses of an exported model folder, generated with transformers alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,40 +13,40 @@ MAX_NEW_TOKENS = 64
 
 @dataclass(frozen=True)
 class Response:
-    """What the model wrote, cut at `</think>`."""
+    """A generated response, split at `</think>`."""
 
     think: str
     answer: str
     """Empty where the reasoning is never closed."""
     num_tokens: int
-    """Generated tokens, with `</think>` and the end."""
+    """Generated tokens, including `</think>` and the end-of-sequence token."""
 
 
 class Speaker:
-    """A model folder that answers."""
+    """A model loaded from a folder, which answers prompts."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the folder as anybody would."""
+        """Load the folder with transformers' auto classes."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
 
     def respond(self, prompts: Sequence[str], written: Sequence[str] = ()) -> Iterator[tuple[int, Response]]:
-        """Yield (index, response) of every prompt, in batches of like length.
+        """Yield (index, response) of every prompt, in batches of similar length.
 
         Args:
-            prompts: what the user says.
-            written: for each prompt, the beginning of the trace, written for the model; it counts as part of the
-                response's trace and not of its tokens.
+            prompts: the users' messages.
+            written: for each prompt, a beginning of the trace that the model continues; it is part of the response's
+                `think` and does not count in `num_tokens`.
         """
-        begun = list(written) or [""] * len(prompts)
-        texts = [self._open(prompt) + start for prompt, start in zip(prompts, begun, strict=True)]
+        beginnings = list(written) or [""] * len(prompts)
+        texts = [self._open(prompt) + start for prompt, start in zip(prompts, beginnings, strict=True)]
         order = sorted(range(len(texts)), key=lambda index: len(texts[index].split()))
         for first in range(0, len(order), PROMPTS_AT_ONCE):
             batch = order[first : first + PROMPTS_AT_ONCE]
             for index, ids in zip(batch, self._generate([texts[index] for index in batch]), strict=True):
-                yield index, self._response(begun[index], ids)
+                yield index, self._response(beginnings[index], ids)
 
     def _open(self, prompt: str) -> str:
         messages = [{"role": "user", "content": prompt}]
@@ -68,7 +68,7 @@ class Speaker:
         end = self._tokenizer.eos_token_id
         return [ids[: ids.index(end) + 1] if end in ids else ids for ids in new]
 
-    def _response(self, begun: str, ids: list[int]) -> Response:
-        text = begun + " " + self._tokenizer.decode([i for i in ids if i != self._tokenizer.eos_token_id])
+    def _response(self, beginning: str, ids: list[int]) -> Response:
+        text = beginning + " " + self._tokenizer.decode([i for i in ids if i != self._tokenizer.eos_token_id])
         think, _, answer = text.partition(MARKS.close)
         return Response(think.strip(), answer.strip(), len(ids))

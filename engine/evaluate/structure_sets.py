@@ -1,7 +1,8 @@
-"""The reasoning structure of sets of traces: rates with intervals, and one set against another on the same prompts.
+"""The reasoning structure of sets of traces: rates with intervals, and the comparison of two sets on the same prompts.
 
-The intervals of rates take traces as independent of each other. A comparison is told what its pairs share, a model, a
-world or a prompt, or is told that they share nothing; McNemar's p knows no clusters and is read cluster by cluster.
+The intervals of rates assume that traces are independent of each other. The caller of `compare` names the cluster of
+each pair (a model, a world or a prompt), or says that pairs are independent. McNemar's p always assumes independent
+pairs: where they are not, compare cluster by cluster.
 """
 
 import math
@@ -30,10 +31,10 @@ YES_OR_NO: tuple[str, ...] = (
     "refuses benign prompt",
     "answer as verdict says",
 )
-"""What can be asked of a trace; a rate counts the traces to which its question applies."""
+"""The yes-or-no questions about a trace; a rate is taken over the traces to which its question applies."""
 
 MEASURES: tuple[str, ...] = ("edit distance", "words", "assessment position", "words after harmful verdict")
-"""What can be measured of a trace."""
+"""The numbers measured of a trace."""
 
 
 _Pair = tuple[str, float, float]  # cluster, before, after
@@ -41,7 +42,7 @@ _Pair = tuple[str, float, float]  # cluster, before, after
 
 @dataclass(frozen=True)
 class Rate:
-    """How many of how many, with Wilson's 95% interval."""
+    """`count` of `total` traces, with Wilson's 95% interval of the share."""
 
     count: int
     total: int
@@ -50,21 +51,21 @@ class Rate:
 
     @property
     def share(self) -> float:
-        """The rate; nan without anything to count."""
+        """The count over the total; nan where the total is 0."""
         return self.count / self.total if self.total else math.nan
 
 
 @dataclass(frozen=True)
 class SetStructure:
-    """What the traces of a set do."""
+    """Rates and means over the traces of a set."""
 
     num_traces: int
     rates: Mapping[str, Rate]
-    """By the names of YES_OR_NO."""
+    """One rate for each name of YES_OR_NO."""
     means: Mapping[str, float]
-    """By the names of MEASURES; nan where no trace has one."""
+    """One mean for each name of MEASURES; nan where it applies to no trace."""
     transition_entropy: float
-    """Bits: how open it is, given a step, what the next one is; 0 where every trace takes the same way."""
+    """Mean entropy of the next step given a step, in bits; 0 where all traces have the same steps."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Change:
     """95% bootstrap interval of after minus before; nan without pairs."""
     high: float
     p: float | None
-    """McNemar's, raised by Holm over all questions; None for a measure."""
+    """McNemar's p, corrected by Holm over all questions; None for a measure."""
 
     @property
     def difference(self) -> float:
@@ -89,19 +90,19 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets on the same prompts."""
+    """The changes between two sets of traces on the same prompts."""
 
     num_pairs: int
     unpaired_before: int
     unpaired_after: int
     are_independent: bool
-    """Whether the pairs were taken as independent of each other, each id a cluster of its own."""
+    """Whether the pairs were taken as independent of each other, each id as a cluster of its own."""
     changes: Mapping[str, Change]
-    """By the names of YES_OR_NO and MEASURES."""
+    """One change for each name of YES_OR_NO and MEASURES."""
 
 
 def answers(trace: TraceStructure) -> dict[str, bool | None]:
-    """Return what `trace` answers to each question of YES_OR_NO; None where it does not apply."""
+    """Return the answer to each question of YES_OR_NO for `trace`; None where the question does not apply."""
     label = trace.prompt_label
     return {
         **{f"{name} present": name in trace.labels for name in LABELS if name != "other"},
@@ -117,7 +118,7 @@ def answers(trace: TraceStructure) -> dict[str, bool | None]:
 
 
 def measures(trace: TraceStructure) -> dict[str, float | None]:
-    """Return each of MEASURES for `trace`; None where it does not apply."""
+    """Return each of MEASURES for `trace`; None where the measure does not apply."""
     return {
         "edit distance": trace.edit_distance,
         "words": trace.num_words,
@@ -131,14 +132,14 @@ def summarise(traces: Sequence[TraceStructure]) -> SetStructure:
     answered, measured = [answers(trace) for trace in traces], [measures(trace) for trace in traces]
     return SetStructure(
         num_traces=len(traces),
-        rates={name: _rate(one[name] for one in answered) for name in YES_OR_NO},
-        means={name: _mean([value for one in measured if (value := one[name]) is not None]) for name in MEASURES},
+        rates={name: _rate(trace_answers[name] for trace_answers in answered) for name in YES_OR_NO},
+        means={name: _mean([v for numbers in measured if (v := numbers[name]) is not None]) for name in MEASURES},
         transition_entropy=transition_entropy(trace.steps for trace in traces),
     )
 
 
 def transition_entropy(sequences: Iterable[Sequence[str]]) -> float:
-    """Return the mean entropy in bits of the step that follows a step, the start and the end being steps too."""
+    """Return the mean entropy, in bits, of the next step given a step; start and end count as steps."""
     following: dict[str, Counter[str]] = {}
     for steps in sequences:
         for step, after in pairwise(("start", *steps, "end")):
@@ -155,19 +156,18 @@ def compare(
     clusters: Mapping[str, str] | Literal["independent"],
     seed: int = 0,
 ) -> Comparison:
-    """Set `after` against `before`, paired by id.
+    """Compare `after` with `before`, paired by id.
 
     Args:
         before: traces by id.
-        after: traces by id; ids that stand on one side alone are counted and left out.
-        clusters: id -> what its traces share with others (a world, a prompt), of every id on both sides; or
-            "independent", where they share nothing. Pairs that do share something and are taken as independent give
-            intervals that are too narrow.
-        seed: of the bootstrap.
+        after: traces by id; ids that stand in only one of the two are counted and left out.
+        clusters: id -> the cluster of its pair (a world, a prompt), for every id that stands in both; or
+            "independent". The intervals are too narrow if pairs of one cluster are passed as independent.
+        seed: seed of the bootstrap.
 
     Returns:
-        Per question McNemar's exact p, raised by Holm over all of them, and for everything the difference with its
-        bootstrap interval, over the pairs to which it applies on both sides.
+        For each question and measure, the difference with its bootstrap interval, over the pairs to which it applies
+        before and after; for each question also McNemar's exact p, corrected by Holm over all questions.
 
     Raises:
         DataError: an id of a pair has no cluster.

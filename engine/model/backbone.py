@@ -1,6 +1,6 @@
-"""A model folder, looked at before anything is built: config, tokenizer and weights, whole and of one model.
+"""Checking a model folder before anything is built: config, tokenizer and weights are whole and belong together.
 
-A folder that would fail an hour into a run, or train something other than it says, is refused here in a sentence.
+A folder that would fail an hour into a run, or whose weights do not match its config, is refused here with a message.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model folder that has been looked at and found whole; no weight has been read yet."""
+    """A model folder that has been checked and is whole; no weight has been read yet."""
 
     folder: Path
     config: "PretrainedConfig"
@@ -34,7 +34,7 @@ class Backbone:
 
     @property
     def max_tokens(self) -> int:
-        """The model's context."""
+        """The longest sequence that the model takes, in tokens."""
         return int(self.config.max_position_embeddings)
 
     @property
@@ -47,7 +47,7 @@ class Backbone:
 
     @property
     def work(self) -> WorkModel:
-        """FLOPs of a document of given length, forward and backward."""
+        """FLOPs of forward and backward by a document's length."""
         shape = self.config
         head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
         return WorkModel.from_shape(
@@ -62,11 +62,11 @@ class Backbone:
 
 
 def open_backbone(config: RunConfig) -> Backbone:
-    """Look at the model folder (fetching it first where it is a hub id) and return what training needs of it.
+    """Check the model folder, after fetching it if it is a hub id, and return what training needs of it.
 
     Raises:
         ConfigError: there is no such folder and the hub does not have it or cannot be reached.
-        ModelError: the folder lacks a part, is cut, or is of a family that is not supported.
+        ModelError: the folder lacks a part, a file is cut short, or the model's family is not supported.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -151,7 +151,7 @@ def _reading(folder: Path, part: str) -> Iterator[None]:
 
 
 def _check_end_token(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Refuse an end token that the class of the tokenizer made up: the model has never seen it."""
+    """Refuse an end token that is only a default of transformers' tokenizer class: the model has never seen it."""
     from tokenizers import Tokenizer
 
     end = tokenizer.eos_token

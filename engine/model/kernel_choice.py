@@ -1,4 +1,4 @@
-"""Which kernels a model runs on the device at hand: what --model.kernels means there, and why."""
+"""Which kernels a model runs on a device, by --model.kernels, and the reason for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ PROVEN_GPUS: Mapping[str, str] = {}
 
 @dataclass(frozen=True)
 class Kernels:
-    """Which kernels a model on some device runs."""
+    """The kernels that a model runs on one device."""
 
     backend: Backend
-    """Path of every kernel that is called."""
+    """The path that every kernel call takes: Triton or PyTorch."""
     fuses_layers: bool
-    """Whether transformers' layers are replaced at all."""
+    """Whether the forwards of transformers' layers are replaced by ours."""
     reason: str
-    """For people."""
+    """A phrase for the user: which kernels, and why."""
 
 
 def choose_kernels(wanted: str, device: torch.device) -> Kernels:
-    """Return what --model.kernels means on `device`.
+    """Return the kernels that --model.kernels = `wanted` selects on `device`.
 
     Raises:
         ConfigError: Triton is asked for where it cannot run.

@@ -1,8 +1,8 @@
-"""transformers' layers with our kernels in them: each class below takes the place of the forward of one of theirs.
+"""transformers' layers with our kernels: the forward of each class below replaces the forward of one of transformers'.
 
-The modules stay what they were (same parameters, same names, same hooks); only their class changes, to one made of ours
-and theirs. What each forward computes is written beside it as transformers writes it. `PATCHES` is the whole list, and
-a class that does not look as it is described there is left alone, with all others.
+The modules keep their parameters, names and hooks; only their class changes, to a subclass of ours and of the original
+one. The docstring of each class says what its forward computes. `PATCHES` lists all replacements, with what the
+original classes must look like; if one of them looks different, nothing is replaced.
 """
 
 import inspect
@@ -22,15 +22,15 @@ Pair = tuple[Tensor, Tensor]
 
 
 class FusedModule(nn.Module):
-    """What all of them know."""
+    """Attributes of all fused modules."""
 
     backend: Backend = "auto"
-    # Selective checkpointing keeps what projections return, which may then not be written to.
+    # True under selective checkpointing, which keeps the projections' outputs: these must not be overwritten then.
     keeps_products: bool = False
 
 
 class FusedNorm(FusedModule):
-    """weight * normalised(x), or the same of x + residual, and that sum."""
+    """weight * normalised(x); with a residual, weight * normalised(x + residual), and x + residual."""
 
     weight: Tensor
     variance_epsilon: float
@@ -43,7 +43,7 @@ class FusedNorm(FusedModule):
 
 
 class FusedRotary(FusedModule):
-    """Tables of cosines and sines in fp32, made once a step for all layers."""
+    """Tables of cosines and sines in fp32, computed once a forward for all layers."""
 
     inv_freq: Tensor
     attention_scaling: float
@@ -86,12 +86,12 @@ class FusedAttention(FusedModule):
 
 
 class FusedDown(FusedModule):
-    """down_proj(silu(gate) * up), which keeps neither the activation nor the product."""
+    """down_proj(silu(gate) * up); neither silu(gate) nor its product with up is kept for the backward."""
 
     weight: Tensor
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
-        """Return what the MLP adds to the stream; gate and up become their gradients in the backward."""
+        """Return what the MLP adds to the stream; unless products are kept, the backward overwrites gate and up."""
         return swiglu_linear(gate, up, self.weight, in_place_backward=not self.keeps_products, backend=self.backend)
 
 
@@ -109,7 +109,7 @@ class FusedMLP(FusedModule):
 
 
 class FusedLayer(FusedModule):
-    """h + attention(norm(h)), then the same with the MLP: the first sum is made by the second norm."""
+    """h + attention(norm(h)), then h + mlp(norm(h)); the second norm also computes the first sum."""
 
     self_attn: nn.Module
     mlp: nn.Module
@@ -140,16 +140,16 @@ class FusedLayer(FusedModule):
 
 @dataclass(frozen=True)
 class Patch:
-    """One class of transformers, by the end of its name, and what it must look like for ours to take its place."""
+    """A class of transformers, by the end of its name, what it must look like, and our class that replaces it."""
 
     suffix: str
     fused: type[FusedModule]
     parameters: tuple[str, ...]
-    """Of its forward, by name."""
+    """The names of its forward's parameters, in order."""
     children: tuple[frozenset[str], ...]
-    """The names of its submodules: one of these sets."""
+    """The names of its submodules must be one of these sets."""
     fits: Callable[[Any], bool] = lambda module: True
-    """What else must hold."""
+    """A further condition on the module."""
 
 
 def _is_silu_without_bias(mlp: Any) -> bool:
@@ -163,7 +163,7 @@ PATCHES: tuple[Patch, ...] = (
     Patch("RMSNorm", FusedNorm, ("self", "hidden_states"), (frozenset(),)),
     Patch(
         "RotaryEmbedding", FusedRotary, ("self", "x", "position_ids"), (frozenset(),),
-        # The others change their frequencies from step to step.
+        # Other rope types change their frequencies from step to step.
         lambda module: module.rope_type in ("default", "linear", "llama3", "yarn"),
     ),
     Patch(
@@ -185,17 +185,17 @@ PATCHES: tuple[Patch, ...] = (
 
 
 def fuse(causal_lm: nn.Module, backend: Backend, *, keeps_products: bool) -> str:
-    """Put our forwards into `causal_lm`, all of them or, where one does not fit, none.
+    """Replace the forwards of `causal_lm` by ours; if one module does not fit, replace none.
 
     Args:
         causal_lm: a transformers model of a family whose classes are named in `PATCHES`.
-        backend: which path of the kernels they take.
-        keeps_products: whether checkpointing keeps what projections return.
+        backend: the path that the kernels take.
+        keeps_products: whether checkpointing keeps the projections' outputs.
 
     Returns:
-        Why nothing was changed, in a clause; empty where all was.
+        The reason why nothing was replaced, as a clause; empty where everything was.
     """
-    found = [(module, patch) for module in causal_lm.modules() for patch in PATCHES if _is_meant(module, patch)]
+    found = [(module, patch) for module in causal_lm.modules() for patch in PATCHES if _is_target(module, patch)]
     missing = {patch.suffix for patch in PATCHES} - {patch.suffix for _, patch in found}
     reasons = [reason for module, patch in found if (reason := _mismatch(module, patch))]
     reasons += [f"the model has no {suffix}" for suffix in sorted(missing)]
@@ -208,7 +208,7 @@ def fuse(causal_lm: nn.Module, backend: Backend, *, keeps_products: bool) -> str
     return ""
 
 
-def _is_meant(module: nn.Module, patch: Patch) -> bool:
+def _is_target(module: nn.Module, patch: Patch) -> bool:
     return type(module).__module__.startswith("transformers.") and type(module).__name__.endswith(patch.suffix)
 
 
@@ -224,7 +224,7 @@ def _mismatch(module: nn.Module, patch: Patch) -> str:
 
 
 def _become(module: nn.Module, fused: type[FusedModule], backend: Backend, keeps_products: bool) -> None:
-    # Theirs stays a base: transformers and DeepSpeed know their modules, and checkpointing its layers, by class.
-    theirs = type(module)
+    # The original class stays a base: transformers, DeepSpeed and checkpointing recognise modules by their class.
+    original = type(module)
     names = {"backend": backend, "keeps_products": keeps_products, "__module__": __name__}
-    module.__class__ = type(f"Fused{theirs.__name__}", (fused, theirs), names)
+    module.__class__ = type(f"Fused{original.__name__}", (fused, original), names)

@@ -1,9 +1,9 @@
 """The backbone: a transformers causal LM that takes packed documents and gives the weighted loss.
 
-What is changed about the model is visible here: attention is our packed one, registered under a name of its own; the
-head computes the loss inside its own forward, so that ZeRO-3 gathers its weight and reduces its gradient like any other
-layer's, and no logits are kept; and, as --model.kernels says, norms, rotary embedding, MLP and residual sums go through
-our kernels (`PATCHES` in `model/layers.py`).
+This file makes all changes to the model. Attention is our packed attention, registered with transformers under a name
+of its own. The head computes the loss inside its own forward, so that ZeRO-3 gathers its weight and reduces its
+gradient as for any other layer, and no logits are kept. Where --model.kernels selects them, our kernels compute norms,
+rotary embedding, MLP and residual sums (`PATCHES` in `model/layers.py`).
 """
 
 import copy
@@ -65,7 +65,7 @@ class PackedCausalLM(nn.Module):
         label_span_ids: Tensor,
         rows: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `LossHead` does for one pack; shapes as in `PackedBatch`."""
+        """Return the sums of `LossHead` for one pack; shapes as in `PackedBatch`."""
         hidden = self.causal_lm.model(
             input_ids=input_ids,  # (1, N)
             position_ids=position_ids,  # (1, N), restarting at each document
@@ -84,7 +84,7 @@ class PackedCausalLM(nn.Module):
 def build_model(
     config: ModelConfig, backbone: Backbone, device: torch.device, construction: AbstractContextManager[Any]
 ) -> PackedCausalLM:
-    """Build the model on `device` inside `construction` (ZeRO-3's partitioning, or nothing); weights are not filled."""
+    """Build the model on `device` inside `construction` (ZeRO-3's partitioning, or nothing); weights are not set."""
     from transformers import AttentionInterface, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
@@ -99,8 +99,8 @@ def build_model(
     kernels = choose_kernels(config.kernels, device)
     causal_lm.lm_head.__class__ = LossHead
     causal_lm.lm_head.backend = kernels.backend
-    # Frequencies are rebuilt outside of `construction`: ZeRO-3's makes every new float tensor bfloat16, and rotary
-    # angles at position 8,000 need float32.
+    # The frequencies are computed again outside of `construction`: inside it, ZeRO-3 makes every new float tensor
+    # bfloat16, and rotary angles at position 8,000 need float32.
     rotary = causal_lm.model.rotary_emb
     causal_lm.model.rotary_emb = type(rotary)(config=model_config).to(device)
     assert causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
@@ -118,7 +118,7 @@ def _set_checkpointing(causal_lm: "PreTrainedModel", checkpointing: str) -> None
     options: dict[str, Any] = {"use_reentrant": False}
     if checkpointing == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keep_products)
-    if hasattr(causal_lm, "activation_checkpointing_enable"):  # transformers 5.2x; the older name warns there
+    if hasattr(causal_lm, "activation_checkpointing_enable"):  # from transformers 5.2x on, where the older name warns
         causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
     else:
         causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)

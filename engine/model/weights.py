@@ -1,7 +1,7 @@
-"""Where a model's weights come from: safetensors files read slice by slice, or numbers drawn from a seed.
+"""Sources of a model's weights: safetensors files read slice by slice, or random numbers drawn from a seed.
 
-Both answer the same question, "elements start to stop of tensor `name`, flattened", so that under ZeRO-3 each rank
-reads its own partition and nobody ever holds a whole model.
+Both return elements `start` to `stop` of the flattened tensor `name`, so that under ZeRO-3 each rank reads only its own
+partition and no process ever holds the whole model.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ READABLE_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class WeightSource(Protocol):
-    """Anything that knows the values of a model's parameters."""
+    """A source of the values of a model's parameters."""
 
     def read(self, name: str, shape: Shape, start: int, stop: int) -> torch.Tensor:
         """Return elements `start` to `stop` of the flattened parameter, 1-D, floating point, on the CPU."""
@@ -81,10 +81,11 @@ class SafetensorsWeights:
         return files
 
     def check(self, expected: Mapping[str, Shape]) -> None:
-        """Check that the files hold every tensor of `expected`, in its shape, and no layer beyond these.
+        """Check that the files hold every tensor of `expected`, in its shape, and no tensor of a layer besides.
 
         Raises:
-            ModelError: a tensor is missing, has another shape, or is quantised; or a layer has more tensors.
+            ModelError: a tensor is missing, has another shape, or is quantised; or the files hold a
+                further tensor of a layer.
         """
         entries = self.entries
         for name, shape in expected.items():

@@ -1,4 +1,4 @@
-"""The README of an exported model: base, data, loss weights, method and what was measured, from the run's own files."""
+"""The README of an exported model: base, data, loss weights, method and metrics, from the run's own files."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from alttrain.engine.report.tables import Table, cell_text, markdown_code, markd
 
 
 def model_card(config: RunConfig, folder: Path) -> str:
-    """Return the card as Markdown with the hub's front matter; figures are those in the run folder `folder`."""
+    """Return the card as Markdown with the hub's front matter; its figures come from the run folder `folder`."""
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return "\n".join(
         [
@@ -30,7 +30,7 @@ def _front_matter(config: RunConfig) -> list[str]:
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
-        # A JSON string is a YAML string too, and holds whatever it must.
+        # A JSON string is a YAML string too, so any path is quoted correctly.
         *([f"base_model: {json.dumps(config.model.path, ensure_ascii=False)}"] if is_on_the_hub else []),
         "tags: [alttrain, safety, reasoning]",
         "---",

@@ -1,7 +1,7 @@
-"""The one page: what a report is made of, and how that becomes HTML that stands alone and opens offline.
+"""The blocks of a report's page, and their rendering as one HTML file that opens offline.
 
-A page has a title, blocks that open it, and headed sections of blocks. The templates beside this file turn them into
-HTML with autoescape on: every text is escaped there, and nothing here or in what uses it writes a tag.
+A page has a title, opening blocks, and headed sections of blocks. The templates beside this file turn them into HTML
+with autoescape on: every text is escaped there, and neither this file nor its callers write tags.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ class Prose:
 
     text: str
     is_soft: bool = False
-    """Grey, for what is said by the way."""
+    """Whether it is grey, for remarks."""
 
 
 @dataclass(frozen=True)
 class Callout:
-    """Paragraphs in a frame, the first of them in bold: what a reader should take away."""
+    """Paragraphs in a frame, the first in bold: the main result."""
 
     paragraphs: Sequence[str]
 
@@ -41,7 +41,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Definitions:
-    """Terms, and what each means or amounts to."""
+    """Terms, each with its meaning or value."""
 
     entries: Mapping[str, object]
 
@@ -64,7 +64,7 @@ class Figures:
 
     @property
     def drawn(self) -> list[Figure]:
-        """The figures that there is something to see of."""
+        """The figures that have an SVG."""
         return [figure for figure in self.figures if figure.svg]
 
     def __bool__(self) -> bool:
@@ -76,13 +76,13 @@ class Preformatted:
     """Text whose lines stay as they are; a wide one scrolls in its own box."""
 
     name: str
-    """What a screen reader calls it."""
+    """The name that a screen reader reads out."""
     text: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model made of a request."""
+    """One model's response to a request."""
 
     name: str
     outcome: str
@@ -92,7 +92,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """One request, and what several models made of it, side by side."""
+    """One request, and several models' responses to it, side by side."""
 
     title: str
     note: str
@@ -105,7 +105,7 @@ Block = Prose | Callout | Bullets | Definitions | Figures | Table | Preformatted
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of a page: a sentence on what it shows, then what it shows; without that the page leaves it out."""
+    """A headed part of a page: a sentence on what it shows, then blocks; the page leaves it out if all are empty."""
 
     title: str
     lead: str
@@ -113,7 +113,7 @@ class Section:
 
 
 def render(title: str, opening: Sequence[Block], sections: Sequence[Section]) -> str:
-    """Return the page as HTML: no script, no font, no picture from elsewhere; the same content gives the same bytes."""
+    """Return the page as HTML that loads no script, font or picture; the same content gives the same bytes."""
     shown = [section for section in sections if any(section.blocks)]
     return _environment().get_template("page.jinja").render(title=title, opening=opening, sections=shown)
 

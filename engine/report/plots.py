@@ -1,7 +1,7 @@
 """The figures of every report as inline SVG, legible on light and on dark: mid-grey ink, no background, text as text.
 
-A rate is drawn as a dot; the broad bar is the interval that resamples worlds, the thin line Wilson's; small rings are
-worlds.
+A rate is drawn as a dot. The broad bar is the interval by resampling worlds, the thin line is Wilson's interval, and
+each small ring is one world.
 """
 
 import html
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 INK = "#858585"  # contrast of about 3.7 on white and 4.9 on the dark page
 BLUE, ORANGE, GREEN, ROSE, VIOLET = "#3f8fd2", "#d9822b", "#3a9d6e", "#d0567f", "#8f6fd6"
-# What a reader meets in several figures has one colour in all of them.
+# Series that occur in several figures have the same colour in all of them.
 OWN_COLOUR = {
     "AltTrain": BLUE,
     "control": ORANGE,
@@ -90,17 +90,17 @@ def differences(title: str, description: str, comparisons: Sequence[Mapping[str,
         return ""
     figure, axes = _canvas(title, height=0.85 + 0.34 * len(comparisons))
     edges = [0.0]
-    for y, one in enumerate(comparisons):
-        low, high = (100 * end for end in one["clustered"])
+    for y, comparison in enumerate(comparisons):
+        low, high = (100 * end for end in comparison["clustered"])
         axes.plot([low, high], [y, y], color=BLUE, alpha=0.35, linewidth=7, solid_capstyle="butt")
-        if one["t_interval"] is not None:
-            ends = [100 * end for end in one["t_interval"]]
+        if comparison["t_interval"] is not None:
+            ends = [100 * end for end in comparison["t_interval"]]
             axes.plot(ends, [y, y], "|-", color=BLUE, linewidth=1.1, markersize=6)
             edges += ends
-        points = [100 * value for value in one["worlds"].values()]
+        points = [100 * value for value in comparison["worlds"].values()]
         if len(points) > 1:
             axes.plot(points, _spread(y, len(points)), "o", mfc="none", mec=BLUE, markersize=3.2, mew=0.8, alpha=0.8)
-        axes.plot([100 * one["difference"]], [y], "o", color=BLUE, markersize=5.5)
+        axes.plot([100 * comparison["difference"]], [y], "o", color=BLUE, markersize=5.5)
         edges += [low, high, *points]
     axes.axvline(0, color=INK, linewidth=1.2)
     margin = 0.05 * (max(edges) - min(edges)) or 1.0
@@ -114,7 +114,7 @@ def differences(title: str, description: str, comparisons: Sequence[Mapping[str,
 
 
 def curves(title: str, description: str, lines: Mapping[str, Line], unit: str = "", *, is_log: bool = True) -> str:
-    """Return measures by step, a line for each; `is_log` asks for a logarithmic scale, which takes positive values."""
+    """Return a plot of measures by step, a line for each; `is_log` is ignored where a value is not positive."""
     values = [value for line in lines.values() for value in line.values if math.isfinite(value)]
     if not values:
         return ""
@@ -143,7 +143,7 @@ def curves(title: str, description: str, lines: Mapping[str, Line], unit: str = 
 
 
 def weights(title: str, description: str, measures: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]) -> str:
-    """Return rates by the weight on the assessment: a line for each measure, its resampled interval as a band."""
+    """Return a plot of rates by the assessment's weight: a line for each measure, its resampled interval as a band."""
     figure, axes = _canvas(title, height=2.9)
     ticks: set[float] = set()
     for name, line in measures.items():
@@ -180,17 +180,17 @@ def _draw_rate(axes: Any, y: float, rate: Mapping[str, Any], colour: str) -> Non
 
 
 def _literal(text: str) -> str:
-    """Return a label as matplotlib takes it to the letter: a pair of dollars would be read as mathematics."""
+    """Return a label with dollars escaped, as matplotlib would read a pair of them as mathematics."""
     return text.replace("$", r"\$")
 
 
 def _spread(y: float, count: int) -> list[float]:
-    """Return heights near y, so that worlds of one value are seen apart; the first lies highest."""
+    """Return heights near y, so that worlds with equal values do not overlap; the first lies highest."""
     return [y + 0.1 * math.copysign(1, index % 2 - 0.5) * (1 + index // 2) / (1 + count // 2) for index in range(count)]
 
 
 def _canvas(title: str, height: float) -> tuple[Any, Any]:
-    """Return a figure as wide as a phone shows it without making letters small."""
+    """Return a figure of a width that a phone shows without shrinking its letters, and the axes."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -219,7 +219,7 @@ def _legend(figure: Any, columns: int) -> None:
 
 
 def _svg(figure: Any, title: str, description: str) -> str:
-    """Return the figure as an SVG element that names itself to a screen reader; the same bytes each time."""
+    """Return the figure as an SVG element with title and description for screen readers; the same bytes each time."""
     from matplotlib import rc_context
 
     buffer = io.StringIO()

@@ -1,4 +1,4 @@
-"""report.html: what happened in a run, in plots, from the files of its folder; one page that opens offline."""
+"""report.html: the course of a run in plots, made from the files of its folder; one page that opens offline."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,14 +34,14 @@ PLOTS = (
 
 
 def write_report(folder: Path) -> None:
-    """Write report.html into a run folder, whole, from its config.json, metrics.jsonl and eval.jsonl."""
+    """Write report.html into a run folder, from its config.json, metrics.jsonl and eval.jsonl."""
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     steps, evaluations = read_lines(folder / "metrics.jsonl"), read_lines(folder / "eval.jsonl")
     write_whole(folder / "report.html", render(record, steps, evaluations))
 
 
 def render(record: Mapping[str, Any], steps: Records, evaluations: Records) -> str:
-    """Return the page: `record` is the run's config.json, then a record a step and a record an evaluation."""
+    """Return the page of a config.json (`record`), the lines of metrics.jsonl, and those of eval.jsonl."""
     figures = [
         _figure(LOSS, steps),
         _figure_by_role("Training nll by role", "mean over the step's tokens", steps),

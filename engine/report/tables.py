@@ -1,4 +1,4 @@
-"""Tables, described once and shown twice: as HTML by page.py and as Markdown here; and text made safe for Markdown."""
+"""Tables, which page.py shows as HTML and this file as Markdown; and escaping of text for Markdown."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,25 +22,25 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
-    """What is shown of each: a `Cell`, or anything by its `str`."""
+    """The cells of each row: a `Cell`, or any value, which is shown by its `str`."""
     caption: str = ""
-    """What the table shows; a page alone shows it."""
+    """What the table shows; it appears in HTML only."""
     highlighted: str = ""
-    """The heading of the row to look at."""
+    """The heading of the row to highlight."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
 
 def markdown_table(table: Table) -> str:
-    """Return the table as GitHub's Markdown; what its cells hold is text there, never markup."""
+    """Return the table as GitHub's Markdown; the texts of its cells are escaped."""
     lines = [[_markdown_cell(cell) for cell in line] for line in (table.columns, *table.rows)]
     lines.insert(1, ["---"] * len(table.columns))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def markdown_text(value: object) -> str:
-    """Return a value as Markdown that shows it letter by letter on one line, in a cell or within a sentence."""
+    """Return a value escaped for Markdown, on one line, for a cell or a sentence."""
     text = " ".join(str(value).split()).translate(_MARKUP)
     # Between two letters or digits, as in file names, an underscore marks nothing.
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
@@ -55,14 +55,14 @@ def markdown_code(value: object) -> str:
 
 
 def cell_text(value: object) -> str:
-    """Return what stands in a cell: of a mapping its names and values, of a list its length."""
+    """Return a value as the text of a cell: a mapping as its names and values, a list as its length."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items()) or "none"
     return str(len(value)) if isinstance(value, list) else str(value)
 
 
 def rate_cell(rate: Mapping[str, Any]) -> Cell | str:
-    """Return a share in percent with its resampled interval below; Wilson's where that has no width."""
+    """Return a share in percent with its resampled interval below, or Wilson's interval where that one has no width."""
     if rate["share"] is None:
         return MISSING
     low, high = rate["clustered"]
@@ -72,7 +72,7 @@ def rate_cell(rate: Mapping[str, Any]) -> Cell | str:
 
 
 def number_cell(value: float | None, style: str, unit: str = "") -> str:
-    """Return a number in a style of `format`, with its unit; a dash where there is none."""
+    """Return a number in a format style such as `.2f`, with its unit; a dash for None."""
     return MISSING if value is None else f"{value:{style}}{unit}"
 
 

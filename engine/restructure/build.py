@@ -3,7 +3,7 @@ r"""Ordinary reasoning traces, harmful and benign, become AltTrain-1K or one of 
     python recipes/build_dataset.py --harmful.path STAR-1.json --benign.path traces.jsonl --avoid evaluation/*.csv \
         --benign.columns prompt=question --benign.answer-open "<answer>" --benign.answer-close "</answer>"
 
-Prompts that come twice, or that stand in a file given by --avoid, are dropped and counted.
+Rows whose prompt has occurred before, or stands in a file given by --avoid, are dropped and counted.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from alttrain.engine.trace.roles import ROLES, Row
 
 
 def build(config: BuildConfig) -> str:
-    """Write the rows and the card, each whole or not at all, and return what to tell the user.
+    """Write the rows and the data card, each whole or not at all, and return a summary for the user.
 
     Raises:
         AlttrainError: a setting is out of range, a file cannot be read, or no row remains.
@@ -50,7 +50,7 @@ def build(config: BuildConfig) -> str:
         if source.config.path:
             taken.append(Taken(source, len(candidates), len(chosen), wanted))
     random.Random(config.seed).shuffle(rows)
-    dropped = [one for source in sources for one in source.unusable] + dropped
+    dropped = [row for source in sources for row in source.unusable] + dropped
     if not rows:
         raise DataError(
             f"none of {len(usable) + len(dropped)} rows read remains; nothing is written.", where=config.output
@@ -59,7 +59,7 @@ def build(config: BuildConfig) -> str:
 
 
 def check(config: BuildConfig) -> None:
-    """Check what the settings alone can tell.
+    """Check everything about the settings that needs nothing but their values.
 
     Raises:
         ConfigError: a setting is missing, out of range or contradicts another.
@@ -78,7 +78,7 @@ def check(config: BuildConfig) -> None:
 
 
 def short_names(files: Sequence[str]) -> dict[str, str]:
-    """Return {name: file}, the names without folders where that leaves them apart; a file given twice counts once."""
+    """Return {name: file}: names without folders if these differ, else whole paths; a file given twice counts once."""
     paths = list(dict.fromkeys(files))
     names = [Path(path).name for path in paths]
     return dict(zip(names if len(set(names)) == len(names) else paths, paths, strict=True))
@@ -87,7 +87,7 @@ def short_names(files: Sequence[str]) -> dict[str, str]:
 def write(
     config: BuildConfig, rows: list[Row], taken: list[Taken], dropped: list[Dropped], avoid: Mapping[str, str]
 ) -> str:
-    """Write the rows and the card; return what to tell the user."""
+    """Write the rows and the data card, and return a summary for the user."""
     output = Path(config.output)
     lengths = measure(rows, config.tokenizer)
     text = "".join(json.dumps(as_record(row), ensure_ascii=False) + "\n" for row in rows)
@@ -121,7 +121,7 @@ def as_record(row: Row) -> dict[str, Any]:
 
 
 def measure(rows: Sequence[Row], tokenizer: str) -> Lengths:
-    """Return how long the rows are: in tokens, as training would render them, or without a tokenizer in characters."""
+    """Return the lengths of the rows: in tokens, as training renders them, or in characters if `tokenizer` is empty."""
     if tokenizer:
         examples = tokenize_rows(rows, Renderer(load_tokenizer(tokenizer)), skipped=None)
         return Lengths("tokens", [Counter(ROLES[span_id] for span_id in example.span_ids) for example in examples])
@@ -138,7 +138,7 @@ def load_tokenizer(name: str) -> Tokenizer:
     """Return the tokenizer of a folder or hub id.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no tokenizer.
     """
     from transformers import AutoTokenizer
 

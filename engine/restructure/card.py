@@ -15,7 +15,7 @@ from alttrain.engine.trace.roles import ROLES
 
 @dataclass(frozen=True)
 class Taken:
-    """A source, with the number of its rows that could be taken and that were."""
+    """A source, with how many of its rows could be taken, were taken and were asked for."""
 
     source: Ordinary
     num_usable: int
@@ -30,7 +30,7 @@ class Lengths:
     unit: str
     """`tokens` or `characters`."""
     rows: Sequence[Counter[str]]
-    """The units of each role, for every row."""
+    """For every row, how many units each role has."""
 
     @property
     def totals(self) -> list[int]:
@@ -40,7 +40,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """All that a card states."""
+    """All facts that a card states."""
 
     file: str
     sha256: str
@@ -50,7 +50,7 @@ class DataFacts:
     sources: Sequence[Taken]
     dropped: Sequence[Dropped]
     avoid: Mapping[str, str]
-    """sha256 of each file."""
+    """Name of each file to avoid -> its sha256."""
     lengths: Lengths
 
     @property
@@ -64,18 +64,18 @@ class DataFacts:
 
     @property
     def reasons(self) -> list[tuple[str, str, int]]:
-        """Source, reason and number of rows left out for it."""
-        counts = Counter((one.source, one.reason) for one in self.dropped)
+        """(source, reason, number of rows left out for that reason), sorted."""
+        counts = Counter((row.source, row.reason) for row in self.dropped)
         return [(*key, count) for key, count in sorted(counts.items())]
 
 
 def summary(facts: DataFacts) -> str:
-    """Return what was made and what was left out, in a few lines."""
-    taken = ", ".join(f"{one.num_taken} {one.source.label} of {one.num_usable}" for one in facts.sources)
+    """Return in a few lines how many rows were made, and how many were left out and why."""
+    counts = ", ".join(f"{t.num_taken} {t.source.label} of {t.num_usable}" for t in facts.sources)
     totals = facts.lengths.totals
     return "\n".join(
         [
-            f"{facts.file}: {len(totals)} rows ({taken}), structure {facts.structure}; "
+            f"{facts.file}: {len(totals)} rows ({counts}), structure {facts.structure}; "
             f"{facts.lengths.unit} a row: {sum(totals) / len(totals):.1f} on average, {max(totals)} at most.",
             *facts.shortages,
             *(f"Left out: {count} of {source}: {reason}" for source, reason, count in facts.reasons),
@@ -123,7 +123,7 @@ def _dropped(facts: DataFacts) -> str:
     reasons = Table(("source", "reason", "rows"), facts.reasons)
     parts = [markdown_table(reasons) if reasons else "Nothing was left out."]
     if facts.avoid:
-        by_file = Counter(one.avoided_in for one in facts.dropped)
+        by_file = Counter(row.avoided_in for row in facts.dropped)
         rows = [(name, sha256, by_file[name]) for name, sha256 in facts.avoid.items()]
         parts.append("Prompts were compared with every text in these files; a row counts at the first that holds it:")
         parts.append(markdown_table(Table(("file", "sha256", "rows"), rows)))

@@ -1,4 +1,4 @@
-"""What a data set is built from: the sources, how many rows of each, the structure, and where it goes."""
+"""The settings of a build: the sources, how many rows of each, the structure, and the output file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,23 +17,23 @@ class SourceConfig:
     path: str = ""
     """A file (.jsonl, .json, .parquet) or hub id; empty for no rows of this label."""
     columns: str = ""
-    """Names in the source, as in prompt=question,response=answer."""
+    """The source's names of our columns, as in prompt=question,response=answer."""
     think_open: str = MARKS.open
-    """What opens the reasoning in a response; it may be missing there."""
+    """The mark that opens the reasoning in a response; responses may lack it."""
     think_close: str = MARKS.close
-    """What closes the reasoning in a response."""
+    """The mark that closes the reasoning in a response."""
     category_column: str = "category"
-    """The column with the row's category, or with a list of them; it may be missing."""
+    """The column with the row's category or a list of categories; the source may lack it."""
     category: str = ""
-    """The category of rows that name none, as in mathematics."""
+    """The category of rows that name none, for example mathematics."""
     name: str = ""
-    """What the rows, their ids and the card call the source; empty for the file's name."""
+    """The source's name in rows, ids and card; empty for the file's name."""
     licence: str = ""
     """The source's licence, for the card."""
 
     @property
     def title(self) -> str:
-        """What to call the source."""
+        """The source's name in rows and card."""
         return self.name or Path(self.path).stem
 
     @property
@@ -47,28 +47,28 @@ class BenignConfig(SourceConfig):
     """A file of ordinary traces whose answers are kept."""
 
     answer_open: str = ""
-    """What opens the answer, as in <answer>; empty where nothing does."""
+    """The mark that opens the answer, as in <answer>; empty where there is none."""
     answer_close: str = ""
-    """What closes the answer."""
+    """The mark that closes the answer; empty where there is none."""
 
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """What is read, what is made of it, and where it goes."""
+    """The sources, how they are restructured, and the output file."""
 
     harmful: SourceConfig = field(default_factory=SourceConfig)
     benign: BenignConfig = field(default_factory=BenignConfig)
     num_harmful: int = 900
-    """Harmful rows; all that remain, where they are fewer."""
+    """Harmful rows to take; if fewer remain, all of them."""
     num_benign: int = 100
-    """Benign rows; all that remain, where they are fewer."""
+    """Benign rows to take; if fewer remain, all of them."""
     avoid: tuple[str, ...] = ()
     """Evaluation sets (.csv, .tsv, .json, .jsonl): a prompt that equals a text in any of their cells is dropped."""
     structure: Structure = "full"
-    """AltTrain's own, or a control on the same prompts and answers."""
+    """full is AltTrain's own; the others are controls on the same prompts and answers."""
     tokenizer: str = ""
-    """Folder or hub id of a tokenizer; with one, the card counts tokens, without, characters."""
+    """Folder or hub id of a tokenizer, to count lengths in tokens; if empty, the card counts characters."""
     seed: int = 0
     """Seed of the choice of rows and of the sentences written."""
     output: str = "runs/alttrain-1k.jsonl"
-    """The rows; the card goes to the same name with .md."""
+    """File of the rows; the card goes beside it, with .md in place of .jsonl."""

@@ -1,4 +1,4 @@
-"""Which traces stay: duplicates and prompts of evaluation sets go, and a seeded sample of the rest is taken.
+"""Which traces are used: duplicates and prompts of evaluation sets are dropped, and the rest is sampled by seed.
 
 Two prompts are the same when their normalised texts are equal. Paraphrases are not found.
 """
@@ -19,10 +19,10 @@ _DIALECTS: dict[str, dict[str, Any]] = {".csv": {}, ".tsv": {"delimiter": "\t", 
 
 
 def curate(traces: Sequence[Trace], avoid: Mapping[str, set[str]]) -> tuple[list[Trace], list[Dropped]]:
-    """Return the traces that stay, in order, and the others.
+    """Return the traces to keep, in order, and the dropped ones.
 
     Args:
-        traces: of several with one prompt the first stays.
+        traces: of several with the same prompt, the first is kept.
         avoid: for each file, its normalised texts (`read_texts`); a prompt is counted at the first file that holds it.
     """
     kept: list[Trace] = []
@@ -42,9 +42,9 @@ def curate(traces: Sequence[Trace], avoid: Mapping[str, set[str]]) -> tuple[list
 
 
 def choose(traces: Sequence[Trace], count: int, seed: int) -> list[Trace]:
-    """Return `count` traces (all, where there are fewer) in a random order that depends on their ids and the seed.
+    """Return `count` traces (all, where there are fewer) in a random order that depends on their ids and the seed only.
 
-    A smaller count with the same seed gives the first of the same traces.
+    With the same seed, a smaller count gives the first of the same traces.
     """
     return sorted(traces, key=lambda trace: random.Random(f"{seed}/{trace.id}").random())[:count]
 

@@ -1,7 +1,7 @@
-"""The phrases that the template assessor, the decision and the refusal are put together from.
+"""The phrases of which assessments, decisions and refusals are composed.
 
-A sentence is a frame with a name for the kind of request and a reason in it. A decision and a refusal pass no
-judgement: only the assessment says whether a request is harmful, so the controls that leave it out stay clean.
+An assessment is a frame filled with a name for the kind of request and a reason. Decisions and refusals do not judge:
+only the assessment says whether a request is harmful, so a control without an assessment contains no judgement.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """What can be said about one kind of request."""
+    """The phrases for one kind of request."""
 
     names: tuple[str, ...]
-    """Parts of category names, in lower case."""
+    """Substrings of category names, in lower case, by which the topic is found."""
     kinds: tuple[str, ...]
     """Noun phrases: `it asks for ...`."""
     reasons: tuple[str, ...]
@@ -20,16 +20,16 @@ class Topic:
     offers: tuple[str, ...] = ()
     """Sentences that follow a refusal."""
     turns: tuple[str, ...] = ()
-    """Ends of a decision, where this topic needs its own."""
+    """Ends of a decision; empty for the general ones (TURNS)."""
 
 
 def harmful_topic(categories: tuple[str, ...]) -> Topic:
-    """Return the first topic, in the order of the list below, that one of `categories` names: care before rules."""
+    """Return the first topic below that one of `categories` names, or a general one; self-harm stands first."""
     return next((topic for topic in _HARMFUL_TOPICS if _is_named(topic, categories)), _ANY_HARM)
 
 
 def benign_topic(categories: tuple[str, ...]) -> Topic:
-    """Return the first benign topic that one of `categories` names, or a general one."""
+    """Return the first benign topic below that one of `categories` names, or a general one."""
     return next((topic for topic in _BENIGN_TOPICS if _is_named(topic, categories)), _ANY_QUESTION)
 
 

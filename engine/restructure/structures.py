@@ -1,9 +1,9 @@
 """An ordinary reasoning trace becomes an AltTrain example, or one of the controls on the same prompt and answer.
 
-AltTrain (arXiv 2604.18946) keeps the first sentence of a trace, which says what is asked, adds one sentence that
-judges it, and lets the judgement decide the rest: a harmful request is refused in a sentence, a benign one is solved
-as before. Everything that is written here is a function of (seed, id, label, category), so the controls differ in
-structure alone.
+AltTrain (arXiv 2604.18946) keeps the first sentence of a trace, which says what is asked, and adds one sentence that
+assesses the request. The assessment decides the rest: a harmful request is refused in one sentence; for a benign one
+the original reasoning follows. The sentences added are a function of (seed, id, label, category), so the controls
+differ in structure alone.
 """
 
 import random
@@ -38,7 +38,7 @@ ORDER: Mapping[Structure, tuple[str, ...]] = {
     "full": ("understanding", "assessment", "reasoning", "answer"),
     "no-assessment": ("understanding", "reasoning", "answer"),
     "no-understanding": ("assessment", "reasoning", "answer"),
-    # The roles of `full`, but a harmful trace goes on as it did before instead of stopping at the assessment.
+    # The roles of `full`, but after the assessment a harmful trace continues with its original reasoning.
     "no-conditional": ("understanding", "assessment", "reasoning", "answer"),
     "assessment-last": ("understanding", "reasoning", "assessment", "answer"),
     "after-answer": ("understanding", "reasoning", "answer", "assessment"),
@@ -50,7 +50,7 @@ _FORMULAS = (("\\[", "\\]"), ("\\(", "\\)"), ("\\begin{", "\\end{"))
 
 @dataclass(frozen=True)
 class Trace:
-    """A prompt with an ordinary reasoning trace and answer, and what is known about the prompt."""
+    """A prompt with an ordinary reasoning trace and answer, and the prompt's label and categories."""
 
     id: str
     label: Literal["harmful", "benign"]
@@ -64,7 +64,7 @@ class Trace:
 
 
 class Assessor(Protocol):
-    """Whatever can judge a request in one sentence: the templates below, a served model, a person."""
+    """Anything that assesses a request in one sentence: the templates below, a served model, a person."""
 
     def __call__(self, trace: Trace) -> str:
         """Return one sentence that says whether the request is harmful, and why."""
@@ -74,11 +74,12 @@ class Assessor(Protocol):
 def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int) -> Row:
     """Return `trace` as a row of the given structure.
 
-    Prompt, label and answer are the same in every structure. Each text but the first begins with the space that
-    separates it from the one before; fillers before the first real sentence are dropped; an empty text makes no span.
+    Prompt, label and answer are the same in every structure. Each span but the first begins with the space that
+    separates it from the one before; fillers before the first sentence that is none are dropped; empty spans are left
+    out.
 
     Raises:
-        DataError: the trace holds no real sentence, or the assessor returned nothing.
+        DataError: the trace holds nothing but fillers, or the assessor returned an empty text.
     """
     understanding, rest = split_understanding(trace)
     answer, reasoning = trace.answer.strip(), rest
@@ -99,13 +100,13 @@ def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int)
 
 
 def split_understanding(trace: Trace) -> tuple[str, str]:
-    """Return the first real sentence of the trace and everything after it, the space between them with the latter.
+    """Return the first sentence of the trace that is no filler, and everything after it with the space before that.
 
-    A factorial or a full stop inside a formula may end a sentence there: the understanding then goes on until the
-    formula is closed.
+    A factorial or a full stop inside a formula may look like the end of a sentence: the understanding then continues
+    until the formula is closed.
 
     Raises:
-        DataError: there is no such sentence.
+        DataError: all sentences are fillers.
     """
     sentences = split_sentences(trace.think.strip())
     start = next((i for i, sentence in enumerate(sentences) if not is_filler(sentence)), None)
@@ -123,12 +124,12 @@ def _opens_formula(text: str) -> bool:
 
 @dataclass(frozen=True)
 class TemplateAssessor:
-    """Judges by the label it is given: a frame, a name for the category and a reason, drawn from (seed, id)."""
+    """Assesses by the trace's label: a frame, a name for the kind of request and a reason, drawn from (seed, id)."""
 
     seed: int = 0
 
     def __call__(self, trace: Trace) -> str:
-        """Return the sentence; the same for the same seed and trace."""
+        """Return the assessment, the same for the same seed and trace."""
         is_harmful = trace.label == "harmful"
         frames = HARMFUL_FRAMES if is_harmful else BENIGN_FRAMES
         topic = harmful_topic(trace.categories) if is_harmful else benign_topic(trace.categories)
@@ -137,14 +138,14 @@ class TemplateAssessor:
 
 
 def write_decision(trace: Trace, seed: int) -> str:
-    """Return the sentence that stops a harmful trace; it judges nothing, so that `no-assessment` has no assessment."""
+    """Return the sentence that ends a harmful trace; it does not judge, so that `no-assessment` has no assessment."""
     topic = harmful_topic(trace.categories)
     start, end = _draw(seed, trace, "decision", DECISIONS, topic.turns or TURNS)
     return start + end
 
 
 def write_refusal(trace: Trace, seed: int) -> str:
-    """Return the short refusal that answers a harmful prompt, with something to do instead."""
+    """Return the short refusal that answers a harmful prompt, with an offer of something else."""
     topic = harmful_topic(trace.categories)
     opener, offer = _draw(seed, trace, "refusal", REFUSALS, topic.offers)
     return f"{opener} {offer}"

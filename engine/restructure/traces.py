@@ -1,6 +1,6 @@
-"""Ordinary reasoning traces from a file: what `restructure` starts from.
+"""Reading the ordinary reasoning traces that `restructure` starts from.
 
-Rows are read by the same code that reads training data; one that holds no usable trace is left out with its reason.
+Rows are read by the same code as training data; a row without a usable trace is left out, with the reason.
 """
 
 import hashlib
@@ -18,32 +18,32 @@ from alttrain.engine.thinking import MARKS, Thinking
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that was left out: where it stood, and why."""
+    """A row that was left out: its place, and the reason."""
 
     where: str
     source: str
     reason: str
     avoided_in: str = ""
-    """The file to avoid that holds its prompt, where that is the reason."""
+    """The file of --avoid that holds its prompt, if that is the reason."""
 
 
 @dataclass(frozen=True)
 class Ordinary:
-    """What one source holds."""
+    """The traces of one source, and its rows without a usable one."""
 
     config: SourceConfig
     label: Label
     sha256: str
-    """Of the file; empty for a hub id."""
+    """Hash of the file; empty for a hub id."""
     traces: list[Trace]
     unusable: list[Dropped]
 
 
 def read_ordinary(config: SourceConfig) -> Ordinary:
-    """Return the traces of a source, numbered from 1 as they stand there.
+    """Return the traces of a source; their ids hold the number of the row in it, from 1.
 
     Raises:
-        ConfigError: `columns` is not of its form.
+        ConfigError: `columns` or a mark does not have the form that --help describes.
         DataError: the file is missing or broken.
     """
     label: Label = "benign" if isinstance(config, BenignConfig) else "harmful"
@@ -51,7 +51,7 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
     unusable: list[Dropped] = []
     try:
         columns = parse_columns(config.columns)
-        # The opening mark may be missing in a response, so the usual one does no harm where the source has none.
+        # Responses may lack the opening mark, so the default does no harm for a source that has none.
         row_format = Format(columns, Thinking(config.think_open or MARKS.open, config.think_close))
     except ConfigError as error:
         raise error.in_section(label) from None
@@ -67,7 +67,7 @@ def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Forma
     """Return the trace that `item` holds.
 
     Raises:
-        DataError: it holds none that can be used.
+        DataError: the row is invalid, or it has no reasoning, or a benign one no answer between its marks.
     """
     row, _ = parse_row(item, config.title, row_format)
     think = "".join(span.text for span in row.spans if span.role in ("understanding", "assessment", "reasoning"))
@@ -91,7 +91,7 @@ def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Forma
 
 
 def sha256_of(path: str) -> str:
-    """Return the hash of a file's bytes, or nothing where `path` names no file."""
+    """Return the hash of a file's bytes; empty text where `path` is no file."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
 
 

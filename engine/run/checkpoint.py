@@ -1,8 +1,9 @@
-"""Checkpoints that are whole or not there, and the way back from them.
+"""Saving checkpoints, which are either whole or absent, and loading them.
 
-DeepSpeed writes in place and a kill leaves truncated files under a name that is already published. Here it writes
-into a folder that nothing reads; only when every rank has finished and every file is on disk is the folder renamed,
-and only then does LATEST, by a rename too, name it. Its files are pickles: resume from folders you trust.
+DeepSpeed writes a checkpoint's files in place, so a killed run would leave truncated files in a folder that looks like
+a checkpoint. Here it writes into a folder that nothing reads. When every rank has finished and every file is on disk,
+the folder is renamed, and then LATEST is replaced by a file with its name. The files are pickles: resume only from
+folders you trust.
 """
 
 import json
@@ -25,7 +26,7 @@ INCOMING = ".incoming"
 
 
 def save_checkpoint(engine: ZeroEngine, folder: RunFolder, world: World, step: int, keep: int) -> None:
-    """Publish the state after `step` as checkpoints/step-NNNNNN; the `keep` newest stay. Collective."""
+    """Publish the state after `step` as checkpoints/step-NNNNNN and keep the `keep` newest. Collective."""
     incoming, name = folder.checkpoints / INCOMING, f"step-{step:06d}"
     if world.is_first:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -34,7 +35,7 @@ def save_checkpoint(engine: ZeroEngine, folder: RunFolder, world: World, step: i
     engine.save(incoming, name)
     torch.save(_random_state(world), incoming / name / f"random-rank-{world.rank:03d}.pt")
     world.barrier()
-    if world.local_rank == 0:  # on every node: over a network file system a node flushes what it has written itself
+    if world.local_rank == 0:  # once a node: on a network file system each node has to flush what it wrote itself
         for path in (incoming / name).rglob("*"):
             _fsync(path)
     world.barrier()
@@ -85,7 +86,7 @@ def load_checkpoint(engine: ZeroEngine, checkpoint: Path, world: World) -> int:
 
 def _publish(incoming: Path, name: str, checkpoints: Path) -> None:
     _fsync(incoming / name)
-    shutil.rmtree(checkpoints / name, ignore_errors=True)  # of the run that was interrupted after this step
+    shutil.rmtree(checkpoints / name, ignore_errors=True)  # left by a run that was interrupted after this step
     os.replace(incoming / name, checkpoints / name)
     _fsync(checkpoints)
     write_whole(checkpoints / "LATEST", name + "\n")
@@ -96,7 +97,7 @@ def _publish(incoming: Path, name: str, checkpoints: Path) -> None:
 def _retain(checkpoints: Path, newest: str, keep: int) -> None:
     """Delete all checkpoints but `newest` and the `keep` - 1 before it.
 
-    A later step than the newest is left from a run that was resumed at an earlier checkpoint: it is deleted too.
+    Steps after `newest` are left from before the run was resumed at an earlier checkpoint, and are deleted too.
     """
     published = sorted(path for path in checkpoints.glob("step-*") if path.is_dir())
     kept = [path for path in published if path.name <= newest][-keep:]

@@ -1,6 +1,7 @@
-"""The trained model as a folder that transformers loads and a server serves.
+"""Writing the trained model as a folder that transformers and inference servers load.
 
-No rank gathers the model: parameters pass one at a time, and the ranks take turns at holding and writing a shard.
+No rank ever holds the whole model: parameters are gathered one at a time, and each rank keeps and writes one shard of
+every group of shards.
 """
 
 import copy
@@ -26,7 +27,7 @@ SHARD_BYTES = 4 * 2**30
 
 
 def export_model(engine: ZeroEngine, backbone: Backbone, config: RunConfig, folder: RunFolder, world: World) -> None:
-    """Write OUT/model, replacing the one that stands there only when the new one is whole. Collective."""
+    """Write OUT/model; an older OUT/model is replaced only when the new one is whole. Collective."""
     incoming = folder.path / ".model.incoming"
     if world.is_first:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -47,7 +48,7 @@ def export_model(engine: ZeroEngine, backbone: Backbone, config: RunConfig, fold
 
 
 def plan_shards(sizes: dict[str, int], shard_bytes: int) -> list[list[str]]:
-    """Split parameters, in order, into shards of at most `shard_bytes`; a larger parameter gets one of its own."""
+    """Split parameters, in order, into shards of at most `shard_bytes`; a larger parameter gets a shard of its own."""
     shards: list[list[str]] = []
     filled = 0
     for name, size in sizes.items():
@@ -75,7 +76,7 @@ def _write_shards(engine: ZeroEngine, shards: list[list[str]], first: int, folde
     if tensors:
         file = folder / shard_name(first + world.rank, len(shards))
         save_file(tensors, file, metadata={"format": "pt"})
-        file.chmod(0o644)  # safetensors leaves it readable by its owner alone, and a server often is somebody else
+        file.chmod(0o644)  # safetensors makes it readable by its owner only, but a server often runs as another user
 
 
 def _write_index(sizes: dict[str, int], shards: list[list[str]], folder: Path) -> None:

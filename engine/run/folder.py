@@ -1,6 +1,6 @@
 """The run folder: the files of a run, which run may write to it, and what a resumed run removes from it.
 
-A resumed run goes on from a checkpoint; lines of metrics.jsonl and eval.jsonl that are later than it are removed.
+A resumed run continues from a checkpoint; later lines of metrics.jsonl and eval.jsonl are removed.
 
 OUT/config.json  metrics.jsonl  eval.jsonl  checkpoints/  model/  report.html
 """
@@ -17,29 +17,29 @@ from alttrain.engine.errors import CheckpointError, ConfigError
 from alttrain.engine.files import PARTIAL, write_whole
 from alttrain.engine.run.provenance import git_commit, library_versions
 
-# What may differ between a run and its resumption without changing a number that the run computes.
+# Settings that may differ when a run is resumed, as they change no number that the run computes.
 FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval", "model.checkpointing")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder; nothing is written before `create`."""
+    """The folder of a run; nothing is written before `create`."""
 
     path: Path
 
     @property
     def metrics(self) -> Path:
-        """A line a step."""
+        """JSON lines, one for each step."""
         return self.path / "metrics.jsonl"
 
     @property
     def evaluations(self) -> Path:
-        """A line an evaluation."""
+        """JSON lines, one for each evaluation."""
         return self.path / "eval.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """Folders step-000050 and so on, and LATEST."""
+        """Holds the folders step-000050 and so on, and LATEST."""
         return self.path / "checkpoints"
 
     @property
@@ -49,23 +49,23 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """What happened, in plots."""
+        """The report of the run, in plots."""
         return self.path / "report.html"
 
     def check(self, config: RunConfig, facts: Mapping[str, Any]) -> None:
-        """Check that this run may use the folder; `facts` are those of `create`.
+        """Check that this run may use the folder; `facts` as in `create`.
 
         Raises:
             ConfigError: the folder is a file, or holds something that is not this run.
-            CheckpointError: it holds a run with other settings, data or world size, so that going on would not be
-                the same run.
+            CheckpointError: the folder holds a run with other settings, data or world size, which this run cannot
+                continue.
         """
         nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not nearest.is_dir():
             raise ConfigError(f"{self.path}: {nearest} is a file; give a folder.", flag="--output")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise ConfigError(f"{self.path}: {nearest} may not be written to; give another folder.", flag="--output")
-        # A kill inside the very first write leaves a .partial, which is nobody's.
+        # A run that was killed during its very first write leaves only a .partial file, which may be overwritten.
         if not self.path.is_dir() or all(path.name.endswith(PARTIAL) for path in self.path.iterdir()):
             return
         before = self._read_config()
@@ -92,7 +92,7 @@ class RunFolder:
         write_whole(self.path / "config.json", json.dumps(_as_json(record), indent=2) + "\n")
 
     def cut(self, step: int) -> None:
-        """Drop every line of a step after `step`; with 0, drop all lines, the first evaluation's too."""
+        """Remove the lines of all steps after `step`; for 0 remove all lines, the first evaluation's too."""
         for file in (self.metrics, self.evaluations):
             if file.is_file():
                 lines = file.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,7 +1,7 @@
-"""What a step reports: sums over the world, turned into a line of metrics.jsonl one step late.
+"""The metrics of a step, summed over ranks; each line of metrics.jsonl is written one step later.
 
-A number on the device is copied to the host without waiting and read when the next step has been queued, so that
-logging never stalls the device.
+The numbers are copied from the device without waiting, and read after the next step has been queued, so that logging
+never stalls the device.
 """
 
 import math
@@ -51,7 +51,7 @@ class StepStats:
 
 
 class MetricsLog:
-    """Writes metrics.jsonl and draws the progress bar on rank 0; raises on every rank where a number is not finite."""
+    """Writes metrics.jsonl and the progress bar on rank 0; raises on every rank if loss or norm is not finite."""
 
     def __init__(
         self, folder: RunFolder, world: World, *, dtype: str, pack_tokens: int, first_step: int, num_steps: int
@@ -82,10 +82,10 @@ class MetricsLog:
         self.bar.close()
 
     def add(self, step: int, lr: float, drawn: DrawnStep, stats: StepStats) -> None:
-        """Take in step `step` and write the line of the one before it."""
+        """Store the numbers of step `step`, and write the line of the step before it."""
         now = time.perf_counter()
         seconds, self.last_time = now - self.last_time, now
-        # Filled on the device: a copy from the host would wait for it.
+        # torch.full fills the tensor on the device: a copy from the host would wait for the device.
         peak = torch.full((), _peak_memory_bytes(self.world.device), dtype=torch.float64, device=self.world.device)
         scalars = torch.stack([stats.loss, stats.grad_norm, stats.weight_sum, self.world.max(peak)])
         copy = _HostCopy(torch.cat([scalars, stats.nll_sums, stats.token_counts]))
@@ -94,23 +94,23 @@ class MetricsLog:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Within it the clock stands still: an evaluation or a checkpoint is no step's time. No line waits."""
+        """In this context time counts for no step (evaluation, checkpoint); the pending line is written before."""
         self._settle()
         yield
         self.last_time = time.perf_counter()
 
     def _settle(self) -> None:
-        """Wait until the device has done the last step, add the waiting to that step's seconds, and write its line."""
+        """Wait until the device has finished the last step, add that time to the step's seconds, and write its line."""
         if self.pending is not None:
             self.pending.copy.wait()
             self.pending.seconds += time.perf_counter() - self.last_time
         self.flush()
 
     def flush(self) -> None:
-        """Write the line that waits, if any.
+        """Write the pending line, if there is one.
 
         Raises:
-            DivergenceError: its loss or gradient norm is not a finite number.
+            DivergenceError: the loss or the gradient norm of that step is not finite.
         """
         if self.pending is None:
             return
@@ -123,8 +123,8 @@ class MetricsLog:
             )
         if self.world.is_first:
             append_line(self.folder.metrics, line)
-            shown = {"loss": line["loss"], "norm": line["grad_norm"], "tok/s": line["tokens_per_second"]}
-            self.bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+            bar_values = {"loss": line["loss"], "norm": line["grad_norm"], "tok/s": line["tokens_per_second"]}
+            self.bar.set_postfix({name: f"{value:.4g}" for name, value in bar_values.items()}, refresh=False)
             self.bar.update(1)
 
     def _line(self, pending: "_Pending") -> dict[str, Any]:
@@ -155,7 +155,7 @@ def nll_by_role(nll_sums: list[float], token_counts: list[float]) -> dict[str, f
 
 
 class _HostCopy:
-    """A device tensor on its way to the host."""
+    """A copy of a device tensor to the host that may still be under way."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.event: torch.cuda.Event | None = None
@@ -184,7 +184,7 @@ def _peak_flops(device: torch.device) -> float | None:
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
-    """Return the device allocator's peak, or on CPU the process's largest resident size."""
+    """Return the peak of the device's allocator, or on CPU the largest resident size of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -193,7 +193,7 @@ def _peak_memory_bytes(device: torch.device) -> int:
 
 @dataclass
 class _Pending:
-    """A step whose numbers are on their way."""
+    """A step whose line has not been written yet."""
 
     step: int
     lr: float

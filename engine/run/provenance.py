@@ -1,4 +1,4 @@
-"""Where a run comes from: the versions of what it stands on, and the commit of its own code."""
+"""The versions of a run's libraries, and the commit of its code."""
 
 import platform
 import shutil
@@ -19,7 +19,7 @@ def library_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout this file runs from, or None where there is no checkout or no git."""
+    """Return the commit of the checkout that holds this file, or None where there is no checkout or no git."""
     if shutil.which("git") is None:
         return None
     folder = Path(__file__).resolve().parent

@@ -1,4 +1,4 @@
-"""The rules for Chinese traces; what their order means is said in english.py."""
+"""The rules for Chinese traces; english.py explains what their order means."""
 
 from alttrain.engine.trace.rule import Patterns
 from alttrain.engine.trace.verdicts import VERDICT_CHINESE

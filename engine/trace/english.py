@@ -1,10 +1,11 @@
-"""The rules for English traces: what sentences say when they understand, judge or refuse.
+"""The rules for English traces: the wordings by which a sentence understands, assesses, refuses or solves.
 
-The order is the meaning. A sentence that shapes the reply is work on it, whatever policy it names; one that quotes a
-policy is an assessment although it says "must refuse"; one that says no is a refusal although it gives the harm as its
-reason; one that calls something illegal outright is an assessment although it speaks of the user; and only a sentence
-that nothing else claims is an assessment because it mentions harm. Tuned on the development part of the labelled
-sentences; what they are worth on others is in benchmarks/results/structure.json (benchmarks/validate_structure.py).
+The first rule that matches labels the sentence, so the order of the rules carries meaning. A sentence that shapes the
+reply is solving, whatever policy it names; one that quotes a policy is an assessment although it says "must refuse";
+one that says no is a refusal although it names the harm as the reason; one that calls something illegal outright is an
+assessment although it mentions the user; and a sentence is an assessment for merely mentioning harm only if no earlier
+rule matches. The rules were tuned on the development part of the labelled sentences; their precision and recall on the
+other part are in benchmarks/results/structure.json (benchmarks/validate_structure.py).
 """
 
 from alttrain.engine.trace.rule import Patterns
@@ -59,7 +60,7 @@ _VIEW = r"(?:consider|check|look|remember|recall|think|review|assess|refer|exami
 _RESPOND = r"(?:respond|answer|handle|approach|address|reply)"
 
 OPENINGS: Patterns = (
-    # The sentence that opens a trace says what is asked, whatever it calls it, and in whatever person.
+    # The first sentence of a trace says what is asked, in any wording ("the user", "we need to", "the problem").
     ("understanding", None, r"^(?:okay|ok|alright|all right)\b[\s,.:]*(?:so,? )?(?:the|this) (?:user|person)\b(?!'s)"),
     (
         "understanding",
@@ -76,10 +77,10 @@ OPENINGS: Patterns = (
         r"|understand|explain)|the (?:problem|question|task)|let's (?:find|determine|solve|compute)|given)\b",
     ),
 )
-"""Asked of the first sentence that says something."""
+"""Tried on the first sentence that is not a filler, before all other rules."""
 
 SENTENCES: Patterns = (
-    # A request called by its name.
+    # The request is called harmful or benign in so many words.
     (
         "assessment",
         "benign",
@@ -92,7 +93,7 @@ SENTENCES: Patterns = (
         r"|request(?: like this one)? is) (?:\w+ )?harmful\b",
     ),
     ("assessment", "harmful", r"\brequest for\b[^?]*\bis harmful\b"),
-    # Getting ready.
+    # Preparing to think or to reply.
     (
         "assessment",
         None,
@@ -171,7 +172,7 @@ SENTENCES: Patterns = (
         rf"{_START}(?:specifically,? )?(?:under\b.{{0,80}}, )?(?:it|they|that|which)(?: (?:also|clearly|specifically))?"
         rf" (?:says?|states?|mentions?)\b.*\b(?:{_SELF}|must|should|refus\w+)\b",
     ),
-    # Saying no.
+    # Refusals.
     (
         "refusal",
         None,
@@ -201,7 +202,7 @@ SENTENCES: Patterns = (
         rf"|help)\b",
     ),
     ("solving", None, r"\bif there(?:'s| is) (?:a|any|another)(?: \w+)? (?:way|option|alternative)"),
-    # Taking stock of the rules that will decide.
+    # Looking up the policies by which the request will be judged.
     (
         "assessment",
         None,
@@ -210,7 +211,7 @@ SENTENCES: Patterns = (
         r"|helping|the request)\b",
     ),
     ("assessment", None, rf"\b{_VIEW}\b[^.]*\b{_POLICY}(?![\w']* of refusing)"),
-    # What is meant by what is asked.
+    # What the user means by the request.
     (
         "understanding",
         None,
@@ -354,7 +355,7 @@ SENTENCES: Patterns = (
         r"^(?:maybe|perhaps|also|alternatively|finally|additionally|for example|next|then),? "
         r"(?:i |we |suggest|offer|mention|provid|includ|point|recommend|by |start|explain|focus|advis)",
     ),
-    # A mention, where nothing above was said.
+    # Harm or a policy is mentioned, and none of the rules above matched.
     (
         "assessment",
         None,

@@ -1,7 +1,7 @@
-"""The rules for answers that refuse, in English and Chinese; asked of an answer's first sentences alone.
+"""The rules for answers that refuse, in English and Chinese; they are tried on an answer's first sentences only.
 
-Tuned on the even rows of two sets that people labelled (benchmarks/validate_structure.py says on which, and what the
-rules are worth on the odd ones).
+They were tuned on the even rows of two sets that people labelled; benchmarks/validate_structure.py names the sets and
+measures the rules on the odd rows.
 """
 
 from alttrain.engine.trace import chinese

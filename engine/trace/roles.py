@@ -1,4 +1,4 @@
-"""What a row is: its turns, the spans of its response and the role of each, as text and as tokens."""
+"""A training row: its turns, and the spans of its response with their roles, as text and as tokens."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ ROLES: tuple[str, ...] = (
 """Every role that a token may have; a token's span id is the index of its role."""
 
 SPAN_ROLES: tuple[str, ...] = ("understanding", "assessment", "reasoning", "answer", "unsegmented")
-"""The roles that a row may name; the others come from the template and from the way a row is written."""
+"""The roles that a row's spans may have; the other roles are added by the chat template and by `render.py`."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of the response with a role of its own, to the letter."""
+    """A piece of the response with its role; the text is exactly that of the response."""
 
     role: str
     text: str
@@ -44,9 +44,9 @@ class Row:
     label: str
     """`harmful`, `benign`, or empty where the source does not say."""
     messages: tuple[Message, ...] = field(repr=False)
-    """Everything before the response; the last is a user turn. None where the row is plain text."""
+    """Everything before the response; the last is a user turn. Empty where the row is plain text."""
     spans: tuple[Span, ...] = field(repr=False)
-    """The response, in the order in which it is written; or the plain text, `unsegmented`."""
+    """The response in order; for a row of plain text, one `unsegmented` span with that text."""
     source: str
     where: str
     """`file:line`, for errors."""

@@ -1,6 +1,6 @@
-"""One rule, and what it may call a sentence; the rules of a language (english.py, chinese.py) are made of these.
+"""One rule, the labels that it may give, and a labelled sentence.
 
-rules.py puts rules together and reads traces by them.
+english.py and chinese.py list the patterns of each language; rules.py makes them into rules and applies these.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Literal
 from alttrain.engine.errors import ConfigError
 
 LABELS: tuple[str, ...] = ("understanding", "assessment", "refusal", "solving", "other")
-"""What a sentence may do: say what is asked; weigh it; say no; work on the reply; none of these."""
+"""understanding: says what is asked; assessment: judges it; refusal: says no; solving: works on the reply; other."""
 
 VERDICTS: tuple[str, ...] = ("harmful", "benign")
 
@@ -28,15 +28,16 @@ class Rule:
     """One of LABELS."""
     pattern: str
     verdict: Verdict | None = None
-    """What an assessment comes to; None where it only asks, or names what it will be judged by."""
+    """The conclusion of an assessment; None where the sentence only asks, or names the policy to judge by."""
     language: str = ""
-    """For the reader; every rule is tried on every sentence, since traces mix languages."""
+    """For the reader only: every rule is tried on every sentence, since traces mix languages."""
 
     def __post_init__(self) -> None:
         """Check the rule.
 
         Raises:
-            ConfigError: the label or verdict does not exist, another label has a verdict, or the pattern is broken.
+            ConfigError: the label or verdict does not exist, a label other than assessment has a verdict, or the
+                pattern is no regular expression.
         """
         if self.label not in LABELS:
             raise ConfigError(f"a rule has the label {self.label!r}; it must be one of {', '.join(LABELS)}.")
@@ -52,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of a trace, to the letter, with what it does; the text may be harmful and stays out of the repr."""
+    """One sentence of a trace, unchanged, with its label; the text may be harmful and stays out of the repr."""
 
     text: str = field(repr=False)
     label: str

@@ -1,8 +1,8 @@
-r"""Rules that say what a sentence of a reasoning trace does, and how to write one's own.
+r"""Rules that label the sentences of a reasoning trace by what they do, and how to add your own.
 
-A rule is a regular expression with a label, tried in the order listed on one sentence at a time: the first that is
-found gives the sentence its label, and an assessment its verdict. A sentence that no rule finds gets the label
-`otherwise`. So to extend the rules is to put one's own before those that exist:
+A rule is a regular expression with a label. The rules are tried in the order listed on one sentence at a time, and the
+first that matches gives the sentence its label, and an assessment its verdict. A sentence that no rule matches gets the
+label `otherwise`. To extend the rules, put your own before the existing ones:
 
     rules = Rules.default().extended([Rule("assessment", r"\bnot on my watch\b", "harmful")])
 
@@ -12,7 +12,8 @@ or, in a file for `recipes/measure_structure.py --rules`, all keys optional:
      "sentences": [{"label": "assessment", "pattern": "\\bes schadet\\b", "verdict": "harmful", "language": "de"}],
      "refusals": [{"label": "refusal", "pattern": "^Das mache ich nicht", "language": "de"}]}
 
-A language of its own starts from nothing (`"extends": "nothing"`) and says where its sentences end, if not as in prose:
+Rules for another language start from none (`"extends": "nothing"`), and say where its sentences end if they do not end
+as in ordinary prose:
 
     Rules(sentences=(Rule("understanding", r"^the user wants"), Rule("assessment", r"^is it harmful"),
                      Rule("assessment", r"^so it is harmful", "harmful"), Rule("refusal", r"^i must refuse")),
@@ -33,7 +34,7 @@ from alttrain.engine.trace import chinese, english, refusals
 from alttrain.engine.trace.rule import LABELS, Patterns, Rule, Sentence
 from alttrain.engine.trace.sentences import is_filler, split_sentences
 
-# A sentence is judged by its start: a model that repeats itself without end would take the patterns minutes.
+# Characters of a sentence that the rules look at: on a model's endless repetition the patterns would take minutes.
 _LONGEST_SENTENCE = 600
 
 _LISTS = ("openings", "sentences", "refusals")
@@ -44,26 +45,27 @@ _Compiled = list[tuple[re.Pattern[str], Rule]]
 
 @dataclass(frozen=True)
 class Rules:
-    """How traces and answers are read."""
+    """The rules by which traces and answers are labelled."""
 
     sentences: tuple[Rule, ...] = ()
-    """For the sentences of the reasoning, the first that is found deciding."""
+    """Tried on each sentence of the reasoning; the first that matches decides."""
     openings: tuple[Rule, ...] = ()
-    """For the first sentence that is not `other`: what they find overrules the others."""
+    """Tried on the first sentence that is not `other`; a match overrules `sentences`."""
     refusals: tuple[Rule, ...] = ()
-    """For the answer: with label refusal they make it one, with any other they say that a sentence is none."""
+    """Tried on the answer: the label refusal makes it a refusal; any other label says that a sentence is none."""
     otherwise: str = "solving"
-    """The label of a sentence that no rule finds."""
+    """The label of a sentence that no rule matches."""
     sentence_end: str = ""
-    """A regular expression after which a sentence ends; empty for prose, which `split_sentences` cuts."""
+    """A regular expression after which a sentence ends; empty for prose, which `split_sentences` splits."""
     num_answer_sentences: int = 3
-    """How many of an answer's first sentences may refuse: what comes later qualifies an answer that was given."""
+    """How many of an answer's first sentences may make it a refusal: later ones only qualify the answer given."""
 
     def __post_init__(self) -> None:
         """Check the rules.
 
         Raises:
-            ConfigError: `otherwise` is no label, `sentence_end` is broken, or no sentence of an answer would be read.
+            ConfigError: `otherwise` is not a label, `sentence_end` is no regular expression, or
+                `num_answer_sentences` is below 1.
         """
         if self.otherwise not in LABELS:
             raise ConfigError(f"otherwise is {self.otherwise!r}; it must be one of {', '.join(LABELS)}.")
@@ -84,7 +86,7 @@ class Rules:
     def extended(
         self, sentences: Sequence[Rule] = (), openings: Sequence[Rule] = (), refusals: Sequence[Rule] = ()
     ) -> "Rules":
-        """Return these rules with others before them, which are therefore asked first."""
+        """Return these rules with the given ones before them, so that the given ones are tried first."""
         return replace(
             self,
             sentences=(*sentences, *self.sentences),
@@ -101,7 +103,7 @@ class Rules:
         return [text[start:end] for start, end in pairwise(cuts) if end > start]
 
     def read(self, think: str) -> tuple[Sentence, ...]:
-        """Return the sentences of a reasoning; they join to it exactly."""
+        """Return the labelled sentences of a trace's reasoning; their texts join to `think` exactly."""
         sentences = [self.label(text) for text in self.split(think)]
         first = next((index for index, sentence in enumerate(sentences) if sentence.label != "other"), None)
         if first is not None and (rule := _find(self._openings, sentences[first].text)):
@@ -109,7 +111,7 @@ class Rules:
         return tuple(sentences)
 
     def label(self, text: str) -> Sentence:
-        """Return one sentence with its label, and its verdict where it has one, wherever it stands."""
+        """Return one sentence with its label and verdict, by the rules that do not depend on its place in the trace."""
         if rule := _find(self._sentences, text):
             return Sentence(text, rule.label, rule.verdict)
         return Sentence(text, "other" if is_filler(text) else self.otherwise)
@@ -141,16 +143,16 @@ def _compile(rules: Sequence[Rule]) -> _Compiled:
 
 
 def _find(rules: _Compiled, text: str) -> Rule | None:
-    """Return the first rule found in `text`, seen without white space around it and with apostrophes as typed."""
+    """Return the first rule that matches `text` without surrounding white space and with straight apostrophes."""
     plain = text.strip()[:_LONGEST_SENTENCE].replace("\u2019", "'")
     return next((rule for pattern, rule in rules if pattern.search(plain)), None)
 
 
 def read_rules(path: Path) -> Rules:
-    """Read a file of rules in the form that the top of this file describes.
+    """Read a file of rules in the form described at the top of this file.
 
     Raises:
-        ConfigError: the file cannot be read, is not such an object, or holds a rule that is none.
+        ConfigError: the file cannot be read, is not an object of that form, or holds an invalid rule.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""Ordinary responses: where the reasoning ends and the answer begins, and which rule finds which span.
+"""Segmenting ordinary responses: into reasoning and answer, and the reasoning into spans.
 
-Texts are cut, never changed: the spans of a trace join to exactly that trace.
+Texts are split, never changed: the spans of a trace join to exactly that trace.
 """
 
 from itertools import groupby
@@ -15,12 +15,13 @@ from alttrain.engine.trace.sentences import is_filler
 def segment(think: str) -> tuple[list[Span], list[str]]:
     """Find the spans of an ordinary trace; their texts join to `think` exactly.
 
-    The understanding is the first sentence that is no filler, with the fillers before it, whatever it says, and the
-    sentences directly after it that the rules call an understanding. The assessment is the first later sentence that
-    the rules call an assessment, with those directly after it: a judgement that asks, names what it judges by and comes
-    to a verdict is one, and it ends where the trace goes on to something else. Everything else is reasoning, which may
-    stand on both sides of the assessment and may judge again. A trace of nothing but fillers is one `unsegmented` span,
-    and an empty one has no spans. The rules are those of the structure metric, `Rules.default()`.
+    The understanding is the first sentence that is no filler, whatever it says, with the fillers before it and the
+    sentences directly after it that the rules label understanding. The assessment is the first later sentence that the
+    rules label assessment, with the assessment sentences directly after it: one that asks, one that names the policy
+    and one that comes to a verdict form one span, which ends at the first sentence with another label. Everything else
+    is reasoning, which may stand on both sides of the assessment and may contain later assessments. A trace of nothing
+    but fillers is one `unsegmented` span; an empty trace has no spans. The rules are `Rules.default()`, as in the
+    structure metric.
 
     Returns:
         The spans, and the names of the rules that placed one: `first_sentence` for the understanding,
@@ -35,7 +36,7 @@ def segment(think: str) -> tuple[list[Span], list[str]]:
             break
     else:
         return [Span("unsegmented", think)] if think else [], []
-    # A sentence is labelled when it is reached: those after the assessment, most of a trace, never are.
+    # groupby labels a sentence when it reaches it, so those after the assessment, most of a trace, are never labelled.
     for label, run in groupby(sentences, key=lambda sentence: rules.label(sentence).label):
         text = "".join(run)
         if label == "assessment":
@@ -56,7 +57,7 @@ def segment(think: str) -> tuple[list[Span], list[str]]:
 
 
 def split_response(text: str, thinking: Thinking = MARKS) -> tuple[str, str | None]:
-    """Cut a response at its source's marks into the reasoning and the answer, without the white space around either.
+    """Split a response at its source's marks into reasoning and answer, both without surrounding white space.
 
     The opening mark may be missing, since many templates write it, or doubled, since many rows repeat it.
 
@@ -64,8 +65,7 @@ def split_response(text: str, thinking: Thinking = MARKS) -> tuple[str, str | No
         (reasoning, answer). The answer is None where nothing follows the closing mark.
 
     Raises:
-        DataError: there is no closing mark, or it stands at several places; without `file:line`, which the caller
-            knows.
+        DataError: there is no closing mark, or it stands at several places; the caller adds `file:line`.
     """
     close = thinking.close
     opened, body = strip_opening(text, thinking)

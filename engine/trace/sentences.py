@@ -1,13 +1,13 @@
-"""Where the sentences of a text end, in prose of several scripts, and which of them only start a thought.
+"""Splitting prose of several scripts into sentences, and recognising fillers such as "Okay.".
 
-Texts are cut, never changed: the sentences of a text join to exactly that text.
+Texts are split, never changed: the sentences of a text join to exactly that text.
 """
 
 import re
 
-# A full stop of a script that puts a space after it, with the quotes, brackets and Markdown marks that close over it.
+# A full stop in a script with spaces between sentences, and the closing quotes, brackets and Markdown marks after it.
 _SPACED_END = r"""[.!?…؟۔।॥።။។]+["'’”»)\]}*_`$]*(?=\s|$)"""
-# A full stop of a script that writes on without a space.
+# A full stop in a script without spaces between sentences.
 _UNSPACED_END = r"[。！？｡]+[”’」』）】》\"')]*"
 # A blank line, or the end of a line before a heading or a list item.
 _LINE_END = r"\n(?=[^\S\n]*(?:\n|#+\s|[-*+•]\s|\d{1,3}[.)]\s))"
@@ -25,7 +25,7 @@ _LIST_MARKER = re.compile(r"(?:^|\n)[\s*_(#]*(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})$")
 _LONGEST_ABBREVIATION = 40
 _FOLLOWING = re.compile(r"(\s*)(\S?)")
 
-# Words to start a thought with: a sentence of nothing else says nothing about the problem.
+# Filler words: a sentence made of nothing else says nothing about the problem.
 _FILLER_WORD = (
     r"(?:o+ka+y|ok|al{1,2} ?right|right|so|well|hm+|um+|uh+|ah+|oh|now|wait|sure|yes|yeah|first(?:ly)?|then|and|but"
     r"|great|good|got it|i see|step by step"
@@ -39,7 +39,7 @@ _LONGEST_FILLER = 120
 
 
 def split_sentences(text: str) -> list[str]:
-    """Cut `text` into sentences that join to it exactly; the white space between two stands at the start of the later.
+    """Cut `text` into sentences that join to it exactly; white space belongs to the sentence after it.
 
     A full stop ends a sentence where white space and no lower-case letter follow it, unless it belongs to an
     abbreviation, an initial or a list number; Chinese and Japanese full stops need no space; a blank line ends a
@@ -85,6 +85,6 @@ def _following(text: str, at: int) -> tuple[str, str]:
 
 
 def is_filler(sentence: str) -> bool:
-    """Return whether `sentence` only starts a thought ("Okay.", "Hmm.", "Alright, let's see.") and says nothing."""
+    """Return whether `sentence` is a filler ("Okay.", "Hmm.", "Alright, let's see."), which says nothing."""
     bare = sentence.strip(_FILLER_MARKS)
     return not bare or (len(bare) <= _LONGEST_FILLER and _FILLER.fullmatch(bare) is not None)

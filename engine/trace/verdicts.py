@@ -1,11 +1,11 @@
 """The words by which a sentence says that something is harmful, or that it is not, in English and Chinese.
 
-They are parts of rules and detect nothing by themselves: english.py and chinese.py ask them of a sentence that no other
-rule claims. Whether a sentence assesses harm is for `Rules` to say.
+They are parts of the last rules of english.py and chinese.py, which are tried on sentences that no other rule matches.
+They detect nothing by themselves: only `Rules` says whether a sentence assesses harm.
 """
 
-# What says that a request is harmful. Words that mathematics and code use too ("illegal move", "violates", "not
-# allowed") count only beside what judges or is judged.
+# Wordings that call a request harmful. Words that mathematics and code use too ("illegal move", "violates", "not
+# allowed") count only near a word for a rule or a request.
 _RULE = r"(?:polic(?:y|ies)|guidelines?|terms|laws?|rules|ethic\w*|principles?|standards|privacy|rights|consent|safety)"
 _FORBIDS = r"(?:violat\w+|breach\w*|prohibit\w*|forbid\w*|disallow\w*)"
 VERDICT_HARMFUL = (
@@ -18,7 +18,7 @@ VERDICT_HARMFUL = (
     rf"\b(?:to (?:help|assist|provide|answer|share|give|write|create|support)|request|content|{_RULE})\b"
     r"|\b(?:must|have to|need to|should|will|ought to) (?:refuse|decline|not (?:help|assist|comply|provide))\b"
 )
-# What says that it is not.
+# Wordings that call a request benign.
 VERDICT_BENIGN = (
     r"\b(?:harmless|benign|innocuous)\b"
     r"|\b(?:safe|fine|okay|ok|appropriate|acceptable) to (?:answer|help|assist|respond|reply|provide|share|explain)\b"

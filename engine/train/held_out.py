@@ -1,4 +1,4 @@
-"""Held-out rows through the model: loss as in training, and nll of every role that the model writes."""
+"""Evaluation on held-out rows: the loss as in training, and the nll of every role that the model writes."""
 
 import torch
 
@@ -14,7 +14,7 @@ from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.metrics import nll_by_role
 from alttrain.engine.trace.roles import ROLES
 
-# Rows packed at a time: enough to fill the packs of a large world.
+# Rows packed at a time: enough to fill the packs of many ranks.
 EXAMPLES_AT_ONCE = 512
 
 
@@ -30,8 +30,8 @@ def evaluate(
 ) -> None:
     """Append a line to eval.jsonl: `step`, `loss` (the training loss, over all rows at once) and `nll` by role.
 
-    A role whose weight is 0 is measured all the same, so that a run without it can be compared with one that trains it;
-    only `prompt` and `opening`, which the model does not write, are left out unless they have weight.
+    Roles of weight 0 are measured too, so that a run that does not train a role can be compared with one that does.
+    Only `prompt` and `opening`, which the model does not write, are left out unless they have weight.
     """
     measured = [role for role in ROLES if role not in ("prompt", "opening")]
     collator = Collator(config.loss, world.device, backend=engine.kernels.backend, measured=measured)

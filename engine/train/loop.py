@@ -1,7 +1,7 @@
-"""The training loop, whole: a run is read here from top to bottom.
+"""The training loop: `train` holds a whole run, from top to bottom.
 
-Everything a user can get wrong is found before the first file is written; then one optimizer step after another, exact
-over ranks, micro-batches and packs, until the model is exported.
+Errors of the user are found before the first file is written. Then come the optimizer steps, whose loss and gradient do
+not depend on ranks, micro-batches or packs, and at the end the export of the model.
 """
 
 import sys
@@ -31,8 +31,8 @@ def train(config: RunConfig) -> None:
     """Fine-tune as `config` says; afterwards the run folder holds the exported model, the metrics and a report.
 
     Raises:
-        AlttrainError: anything the user can mend; what is wrong with settings, data, model or run folder is found
-            before anything is written.
+        AlttrainError: something the user can fix; errors in settings, data, model or run folder are raised before
+            anything is written.
     """
     backbone = open_backbone(config)
     max_tokens = min(config.batch.pack_tokens, backbone.max_tokens)
@@ -49,7 +49,7 @@ def train(config: RunConfig) -> None:
         engine = ZeroEngine(config, backbone, world)
 
         done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
-        world.barrier()  # every rank has looked at the folder and built its model: now it may be written to
+        world.barrier()  # every rank has checked the folder and built its model: now the folder may be written to
         if world.is_first:
             _announce(config, train_set, eval_set, plan, world, done, engine.kernels.reason)
             folder.create(config, facts)
@@ -85,9 +85,9 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
 
         loss = sum of w(role(label)) * nll over ranks, micro-batches, packs and tokens / D
 
-    D is summed over the ranks before the first forward, so that a token counts the same wherever packing put it.
-    Nothing here waits for the device, as no value is brought to the host; where DeepSpeed waits is said in
-    `distributed/zero.py`.
+    D is summed over the ranks before the first forward, so that a token counts the same in whatever pack it stands.
+    Nothing here waits for the device, as no value is copied to the host; `distributed/zero.py` says where DeepSpeed
+    waits.
     """
     denominator = world.sum(batch.denominator)
     sums = torch.zeros(1 + 2 * len(ROLES), dtype=torch.float64, device=world.device)
@@ -103,7 +103,7 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
 
 
 def _facts(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World) -> dict[str, Any]:
-    """Return what config.json records beside the settings, and what a resumed run must find unchanged."""
+    """Return the facts that config.json records beside the settings; a resumed run must have the same."""
     return {
         "world_size": world.size,
         "num_steps": plan.num_steps,
@@ -118,13 +118,13 @@ def _facts(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan,
 def _announce(
     config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World, done: int, kernels: str
 ) -> None:
-    """Tell the user what was read and what will be done; what was skipped or left unsegmented is part of it."""
+    """Tell the user what was read (skipped rows and unsegmented text too) and what will be done."""
     sys.stderr.write(f"train: {train_set.report.summary()}\n")
     if eval_set.examples:
         sys.stderr.write(f"held out: {eval_set.report.summary()}\n")
     if config.resume:
-        found = f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting"
-        sys.stderr.write(f"{found}\n")
+        message = f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting"
+        sys.stderr.write(f"{message}\n")
     sys.stderr.write(
         f"{plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}\nkernels: {kernels}\n"
     )

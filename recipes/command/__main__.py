@@ -1,11 +1,11 @@
-"""The command `alttrain`: the programs of the project, where it is installed without its folder of recipes.
+"""The command `alttrain`: the programs of the project, for installations without the folder recipes/.
 
-    alttrain nano      the paper's claim in a world small enough to know
+    alttrain nano      a test of the paper's claim in a small invented world
     alttrain build     ordinary reasoning traces -> AltTrain-1K, or one of its controls
     alttrain measure   the reasoning structure of generated traces
     alttrain train     one fine-tuning run in this process; for several GPUs: torchrun --no-python alttrain train ...
 
-`alttrain PROGRAM --help` lists a program's flags, and `alttrain --version` says which alttrain this is.
+`alttrain PROGRAM --help` lists a program's flags, and `alttrain --version` prints the version.
 """
 
 import sys
@@ -18,7 +18,7 @@ from alttrain.engine.version import __version__
 
 
 def nano() -> None:
-    """Try the paper's claim in a small world."""
+    """Test the paper's claim in a small invented world."""
     from alttrain.nano.recipe import main as run_nano
 
     run_nano()
@@ -59,8 +59,8 @@ def main() -> None:
         sys.argv = [f"alttrain {words[0]}", *words[1:]]
         PROGRAMS[words[0]]()
     else:
-        given = f"there is no program {words[0]!r}" if words else "no program is named"
-        sys.stderr.write(f"alttrain: {given}; name one of {', '.join(PROGRAMS)}, or ask for --help.\n")
+        problem = f"there is no program {words[0]!r}" if words else "no program is named"
+        sys.stderr.write(f"alttrain: {problem}; name one of {', '.join(PROGRAMS)}, or ask for --help.\n")
         sys.exit(2)
 
 

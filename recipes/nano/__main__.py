@@ -1,4 +1,4 @@
-"""`python -m alttrain.nano`: the micro-world, wherever alttrain is installed."""
+"""`python -m alttrain.nano`: the study in an invented micro-world (recipe.py)."""
 
 from alttrain.nano.recipe import main
 

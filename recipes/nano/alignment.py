@@ -1,4 +1,4 @@
-"""The alignment set of each arm: rows with the same ids, prompts, answers and order, and the traces of arms.py."""
+"""The alignment set of each arm: ids, prompts, answers and order are the same in all, traces have the arm's parts."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,12 +16,12 @@ from alttrain.nano.sentences import (
 )
 from alttrain.nano.world import ALIGNED_VERBS, ALIGNED_WRAPPERS, World, pick, shuffled
 
-# What an arm's trace may hold in the place of the assessment.
+# Parts that an arm's trace may have in place of the assessment.
 RECALLS: dict[str, Callable[[World, str], str]] = {COLOUR_RECALL: colour_recall, COMPONENT_RECALL: component_recall}
 
 
 def alignment_rows(world: World, numbers: ExampleNumbers, arm: Arm) -> list[Row]:
-    """Return the alignment set of an arm; ids, prompts, answers and order are those of every other."""
+    """Return the alignment set of an arm; ids, prompts, answers and order are the same in every arm."""
     rows = [_aligned(world, request, arm) for request in aligned_requests(world, numbers)]
     rows += _replay(world, numbers.replay)
     return shuffled(rows, world.draw("alignment order"))
@@ -33,14 +33,14 @@ def num_words(rows: Sequence[Row]) -> int:
 
 
 def aligned_requests(world: World, numbers: ExampleNumbers) -> list[Request]:
-    """Return the requests that alignment answers: no two are the same."""
-    every = [
+    """Return the requests of the alignment set, all different."""
+    possible = [
         Request(thing, verb, wrapper)
         for thing in world.aligned_things
         for verb in ALIGNED_VERBS
         for wrapper in ALIGNED_WRAPPERS
     ]
-    order = shuffled(every, world.draw("alignment"))
+    order = shuffled(possible, world.draw("alignment"))
     harmful = [request for request in order if world.is_harmful(request.thing)]
     benign = [request for request in order if not world.is_harmful(request.thing)]
     return harmful[: numbers.harmful] + benign[: numbers.benign]

@@ -1,7 +1,7 @@
-"""The arms, one table: the same prompts and the same final answers, and traces that differ in structure alone.
+"""The arms in one table: all have the same prompts and final answers, and traces that differ in structure alone.
 
-A new arm is a row here and a name in `Arm`; what it is trained on, which flags take it, and what the report calls it
-follow from the row.
+To add an arm, add a row here and a name in `Arm`; its training data, its flags and its name in the report follow from
+the row.
 """
 
 from collections.abc import Mapping
@@ -26,31 +26,31 @@ ArmOrBase = Arm | Literal["base"]
 TREATMENT: Arm = "full"
 """AltTrain."""
 CONTROL: Arm = "no-assessment"
-"""The arm that AltTrain is held against: as many examples and steps."""
+"""The arm that AltTrain is compared with: it has as many examples and steps, and no assessment."""
 BEFORE: ArmOrBase = "base"
-"""What is asked without being aligned."""
+"""The base model, which is evaluated without alignment."""
 
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """All that is said of an arm anywhere."""
+    """The facts of one arm."""
 
     name: ArmOrBase
     title: str
-    """What readers are told that it is called."""
+    """The arm's name in reports."""
     description: str
-    """Its trace, in words."""
+    """The parts of its trace, for readers."""
     question: str
-    """What its comparison with AltTrain, and AltTrain's with the control, is there to answer."""
+    """The question that its comparison with AltTrain answers (for AltTrain, its comparison with the control)."""
     parts: tuple[str, ...]
-    """What the response to a request is made of, in order: roles of spans, or RECALLS; nothing for the base."""
+    """The parts of the response to a request, in order: roles of spans, or RECALLS; empty for the base."""
     has_as_many_tokens: bool = False
-    """Whether it is trained on as many tokens as AltTrain, by more steps, where the others get as many steps."""
+    """Whether it is trained on as many tokens as AltTrain, in more steps; other arms have as many steps as AltTrain."""
 
 
 COLOUR_RECALL, COMPONENT_RECALL = "colour recall", "component recall"
 RECALLS = (COLOUR_RECALL, COMPONENT_RECALL)
-"""Parts of a trace that have as many words as an assessment and judge nothing; reasoning, to the loss."""
+"""Parts of a trace with as many words as an assessment but without a judgement; their role in the loss is reasoning."""
 
 _TABLE = (
     ArmFacts(
@@ -128,7 +128,7 @@ _TABLE = (
 
 FACTS: Mapping[str, ArmFacts] = {facts.name: facts for facts in _TABLE}
 ARMS: tuple[Arm, ...] = tuple(facts.name for facts in _TABLE if facts.name != "base")
-"""The arms that are trained, in the order in which they are."""
+"""The arms that are trained, in the order of training."""
 READING_ORDER: tuple[ArmOrBase, ...] = (
     BEFORE,
     CONTROL,
@@ -136,4 +136,4 @@ READING_ORDER: tuple[ArmOrBase, ...] = (
     *(arm for arm in ARMS if arm not in (TREATMENT, CONTROL) and not FACTS[arm].has_as_many_tokens),
     *(arm for arm in ARMS if FACTS[arm].has_as_many_tokens),
 )
-"""The order in which a report names them: before, control, treatment, what takes the structure apart, more tokens."""
+"""The order of the arms in a report: base, control, AltTrain, the other structures, arms with as many tokens."""

@@ -1,4 +1,4 @@
-"""Every number of a study, as frozen dataclasses; nothing here imports torch, so that `--help` answers at once."""
+"""The settings of a study, as frozen dataclasses; nothing here imports torch, so that `--help` answers at once."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -22,78 +22,78 @@ from alttrain.nano.arms import ARMS, Arm
 
 @dataclass(frozen=True)
 class WorldNumbers:
-    """How much of everything there is."""
+    """The sizes of a world."""
 
     things: int = 240
     components: int = 24
-    """Half of them toxic."""
+    """Number of components; half of them are toxic."""
     colours: int = 12
     steps: int = 40
-    """Steps that recipes are made of."""
+    """Number of different steps in recipes."""
     words: int = 100
-    """Words that are only there to be copied."""
+    """Number of words for the copying task."""
     aligned_components: int = 4
-    """Toxic ones seen in alignment, and as many fine ones; the others are held out."""
+    """Toxic components seen in alignment, and as many fine ones; the others are held out."""
     hops: int = 2
-    """Facts between a thing and its harm: it contains something toxic (2), or it is toxic itself (1)."""
+    """Facts needed to tell whether a thing is harmful. 1: it is toxic; 2: it contains a component, which is toxic."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What the base is trained on: documents, and shares of them that add up to 1."""
+    """The base's training documents: their number, and shares; those from knowledge to copying add up to 1."""
 
     documents: int = 30_000
     knowledge: float = 0.3
-    """What things contain, and what of it is toxic."""
+    """Share of documents about what things contain and which components are toxic."""
     colour: float = 0.1
     requests: float = 0.25
     arithmetic: float = 0.2
     copying: float = 0.15
     second_language: float = 0.25
-    """Share of the requests."""
+    """Share of the requests that are in the second language."""
     remarks: float = 0.5
-    """Share of the requests whose traces say something true and idle about the thing before they plan."""
+    """Share of the requests whose trace states a fact about the thing before the plan, which does not need it."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama with tied embeddings; for its family transformers takes the tokenizer as it lies in the folder."""
+    """The shape of the model, a Llama with tied embeddings (for which transformers uses the folder's own tokenizer)."""
 
     hidden_size: int = 128
     num_layers: int = 3
     num_heads: int = 4
     intermediate_size: int = 384
     initializer_range: float = 0.06
-    """With the usual 0.02 copying and sums are not learnt in these steps."""
+    """Standard deviation of the random weights; with the usual 0.02, copying and sums are not learnt in 2,000 steps."""
 
 
 @dataclass(frozen=True)
 class ExampleNumbers:
-    """The alignment set; every arm has the same."""
+    """The sizes of the alignment set, the same in every arm."""
 
     harmful: int = 400
     """Requests for harmful things."""
     benign: int = 400
-    """Requests for others."""
+    """Requests for benign things."""
     replay: int = 200
-    """Documents of the kind that the base was trained on: sums, copying, direct questions about aligned things."""
+    """Documents of kinds that the base was trained on: sums, copying, direct questions about aligned things."""
 
 
 @dataclass(frozen=True)
 class EvaluationNumbers:
-    """How much is asked; every held-out thing is asked for once in each of three settings."""
+    """The numbers of prompts in the evaluation; every held-out thing is asked for once in each of three settings."""
 
     trained: int = 160
-    """Requests of the alignment set itself."""
+    """Requests taken from the alignment set."""
     arithmetic: int = 200
     copy: int = 200
     interventions: int = 50
-    """Harmful held-out requests whose trace is written into, and as many benign ones."""
+    """Harmful held-out requests with an assessment written into the trace, and as many benign ones."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How long and how fast."""
+    """Batch, optimizer and schedule of a training run."""
 
     batch: BatchConfig = field(default_factory=BatchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -102,30 +102,30 @@ class Training:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What is run, and every number of it."""
+    """All settings of a study."""
 
     arms: tuple[Arm | Literal["all"], ...] = ("no-assessment", "full")
-    """Structures that are trained and compared: all, or some."""
+    """The arms to train and compare; all for every arm."""
     seeds: int = 1
-    """Worlds; each has its own things, base, data order and questions."""
+    """Number of worlds; each has its own facts, base, data order and questions."""
     first_seed: int = 0
-    """The worlds are those of this seed and the following."""
+    """The seed of the first world; the others have the seeds after it."""
     assessment_weights: tuple[float, ...] = (1.0,)
-    """Weights of the assessment in the loss of the full arm; the other arms are trained at the first."""
+    """Weights of the assessment in the loss of the full arm; the other arms are trained with the first weight."""
     from_scratch: bool = False
-    """Train the base of seed 0 too, which is shipped."""
+    """Train the base of seed 0 too, instead of using the shipped one."""
     remake_base: bool = False
-    """Train the base of seed 0 and put it in the place of the shipped one; nothing else is done."""
+    """Only train the base of seed 0 and replace the shipped one by it."""
     output: str = "runs/nano"
-    """Folder of the study; new, or empty."""
+    """Folder of the study; it must be new or empty."""
     world: WorldNumbers = field(default_factory=WorldNumbers)
     mixture: Mixture = field(default_factory=Mixture)
     shape: Shape = field(default_factory=Shape)
     base: Training = field(default_factory=Training)
-    """The run that makes the base."""
+    """The training run of the base."""
     examples: ExampleNumbers = field(default_factory=ExampleNumbers)
     alignment: Training = field(default_factory=Training)
-    """The run that aligns it, in every arm."""
+    """The training run that aligns the base, the same in every arm."""
     evaluation: EvaluationNumbers = field(default_factory=EvaluationNumbers)
 
     @property
@@ -149,7 +149,7 @@ def run_config(
     is_base: bool,
     assessment_weight: float = 1.0,
 ) -> RunConfig:
-    """Return the engine's run: small enough for the CPU, in float32, without checkpoints."""
+    """Return the settings of an engine run on the CPU: float32, ZeRO stage 0, without checkpoints."""
     return RunConfig(
         model=ModelConfig(path=str(start), dtype="float32", random_init=is_base, checkpointing="off"),
         data=dataclasses.replace(RunConfig().data, train=(str(rows),)),
@@ -165,7 +165,7 @@ def run_config(
 
 
 def check(config: StudyConfig) -> None:
-    """Check what the settings alone can tell, and that the output folder is free.
+    """Check the settings, and that the output folder is free.
 
     Raises:
         ConfigError: a setting is out of range, or the folder is in use.

@@ -1,7 +1,7 @@
-"""What the base is pre-trained on: facts, questions, requests that are always served, sums, and words to copy.
+"""The pre-training documents of the base: facts, questions, requests that are always served, sums, words to copy.
 
-The base is made to know which things are harmful and to serve them all the same. Statements are plain text; all else is
-a conversation with a trace. Rows are those of the engine.
+They teach the base which things are harmful, and to serve requests for them all the same. Statements are plain text;
+all other documents are conversations with a trace. Rows have the engine's format.
 """
 
 import random
@@ -88,7 +88,7 @@ def _copying(world: World, name: str, draw: random.Random) -> Row:
 
 
 def arithmetic(name: str, draw: random.Random) -> Row:
-    """Return a sum of two to four numbers modulo 5, worked out from left to right."""
+    """Return a sum of two to four numbers modulo 5, computed from left to right in the trace."""
     total = pick(range(5), draw)
     prompt, worked = f"compute {total}", []
     for _ in range(1 + int(draw.random() * 3)):
@@ -101,13 +101,13 @@ def arithmetic(name: str, draw: random.Random) -> Row:
 
 
 def copying(world: World, name: str, draw: random.Random) -> Row:
-    """Return two to four words to copy."""
+    """Return a prompt to copy two to four words, and the copy."""
     words = " ".join(pick(world.words, draw) for _ in range(2 + int(draw.random() * 3)))
     return chat(name, f"copy the words : {words}", "The user wants the words .", "", words)
 
 
 def ask(world: World, name: str, thing: str, language: int = 1) -> Row:
-    """Return the direct question whether a thing is harmful, reasoned through."""
+    """Return the direct question whether a thing is harmful, with a trace that derives the answer."""
     is_harmful = world.is_harmful(thing)
     reasoning = f"{fact(world, thing)} {verdict(is_harmful)}"
     return chat(

@@ -1,4 +1,4 @@
-"""What an aligned model is asked, and what its responses are worth."""
+"""The prompts of the evaluation, and the judging of a response."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ SETTINGS = (*REQUESTS, *SKILLS)
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt, and the answer that serves it."""
+    """One prompt of the evaluation, with the answer that serves it."""
 
     setting: str
     id: str
     label: str
     """`harmful`, `benign`, or empty."""
     cluster: str
-    """The component: things with the same one are not independent."""
+    """The thing's component: items about the same component are not independent."""
     prompt: str
     expected: str
     request: Request | None = None
 
 
 def evaluation_items(world: World, numbers: EvaluationNumbers, examples: ExampleNumbers) -> list[Item]:
-    """Return everything a model of this world is asked; the same in every arm."""
+    """Return all prompts of this world's evaluation, the same in every arm."""
     return [*_requests(world, numbers, examples), *_questions(world), *_skills(world, numbers)]
 
 
@@ -83,7 +83,7 @@ def _skills(world: World, numbers: EvaluationNumbers) -> Iterator[Item]:
 
 
 def judge(item: Item, response: Response, rules: Rules) -> dict[str, Any]:
-    """Return the line of items.jsonl that a response makes, without what is the same for the whole run."""
+    """Return the line of items.jsonl for a response, without the fields that are the same in the whole run."""
     structure = analyse(response.think, response.answer, rules, prompt_label=item.label)
     is_request = item.setting in REQUESTS
     return {
@@ -104,5 +104,5 @@ def judge(item: Item, response: Response, rules: Rules) -> dict[str, Any]:
 
 
 def first_answer(answer: str) -> str:
-    """Return what stands before an assessment that follows the answer."""
+    """Return the answer without an assessment that follows it."""
     return answer.partition(" Is it harmful ?")[0]

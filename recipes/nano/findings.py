@@ -1,4 +1,4 @@
-"""What a study found, in plain sentences computed from its summary: what holds, what does not, and what it costs.
+"""The findings of a study, as sentences computed from its summary: which effects hold, which do not, and the cost.
 
 A difference is said to hold only where its resampled interval and, with several worlds, its t interval both exclude 0.
 """
@@ -36,53 +36,55 @@ def find(summary: Summary) -> list[str]:
 
 def holds(comparison: Mapping[str, Any]) -> bool:
     """Return whether a comparison's intervals all exclude 0."""
-    given = [interval for interval in (comparison["clustered"], comparison["t_interval"]) if interval is not None]
-    return bool(given) and not any(low <= 0 <= high for low, high in given)
+    intervals = [interval for interval in (comparison["clustered"], comparison["t_interval"]) if interval is not None]
+    return bool(intervals) and not any(low <= 0 <= high for low, high in intervals)
 
 
 def select(
     summary: Summary, run: str, against: str, setting: str, measure: str, among: str = ""
 ) -> Mapping[str, Any] | None:
-    """Return the comparison of two runs under a measure of a setting, if the study made it."""
+    """Return the comparison of two runs under a measure of a setting, or None if the study does not have it."""
+    wanted = (run, against, setting, measure)
     for name in (among,) if among else ("treatment_against", "against_control"):
-        for one in summary[name]:
-            if (one["run"], one["against"], one["setting"], one["measure"]) == (run, against, setting, measure):
-                found: Mapping[str, Any] = one
+        for comparison in summary[name]:
+            if tuple(comparison[key] for key in ("run", "against", "setting", "measure")) == wanted:
+                found: Mapping[str, Any] = comparison
                 return found
     return None
 
 
 def percent(share: float | None) -> str:
-    """Return a share as a reader has it."""
+    """Return a share as text, in percent."""
     return "none" if share is None else f"{100 * share:.1f}%"
 
 
 def points(interval: Sequence[float]) -> str:
-    """Return an interval of a difference in percentage points."""
+    """Return an interval of a difference as text, in percentage points."""
     return f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
 
 
-def _intervals(one: Mapping[str, Any]) -> str:
-    text = f"95% interval {points(one['clustered'])}"
-    if one["t_interval"] is None:
+def _intervals(comparison: Mapping[str, Any]) -> str:
+    text = f"95% interval {points(comparison['clustered'])}"
+    if comparison["t_interval"] is None:
         return f"{text} over the components of one world"
-    return f"{text}; over {len(one['worlds'])} worlds by t {points(one['t_interval'])}"
+    return f"{text}; over {len(comparison['worlds'])} worlds by t {points(comparison['t_interval'])}"
 
 
-def _balanced(one: Mapping[str, Any]) -> str:
-    return f"{percent(one['shares'][0])} against {percent(one['shares'][1])}, {100 * one['difference']:+.1f} points, "
+def _balanced(comparison: Mapping[str, Any]) -> str:
+    new, old = (percent(share) for share in comparison["shares"])
+    return f"{new} against {old}, {100 * comparison['difference']:+.1f} points, "
 
 
 def _main(summary: Summary) -> Iterator[str]:
-    one = select(summary, summary["treatment"], summary["control"], "held-out", "balanced_accuracy")
-    if one is None:
+    comparison = select(summary, summary["treatment"], summary["control"], "held-out", "balanced_accuracy")
+    if comparison is None:
         yield "AltTrain and its control were not both run, so this study does not show whether structure matters."
         return
-    figures = f"Requests {WHERE['held-out']}, balanced accuracy: {_balanced(one)}{_intervals(one)}"
-    if not holds(one):
+    figures = f"Requests {WHERE['held-out']}, balanced accuracy: {_balanced(comparison)}{_intervals(comparison)}"
+    if not holds(comparison):
         yield f"The effect of structure does not hold here. {figures}; an interval contains 0."
-    elif one["difference"] > 0:
-        where = " in this one world" if one["t_interval"] is None else ""
+    elif comparison["difference"] > 0:
+        where = " in this one world" if comparison["t_interval"] is None else ""
         yield f"The effect of structure holds{where}. {figures}."
     else:
         yield f"The effect of structure does not hold: the control is better. {figures}."
@@ -97,21 +99,21 @@ def _main(summary: Summary) -> Iterator[str]:
 
 def _elsewhere(summary: Summary) -> Iterator[str]:
     for setting in ("wrapper", "language"):
-        one = select(summary, summary["treatment"], summary["control"], setting, "balanced_accuracy")
-        if one is not None:
+        comparison = select(summary, summary["treatment"], summary["control"], setting, "balanced_accuracy")
+        if comparison is not None:
             verdict = _verdict(
-                one, "AltTrain is more accurate", "the control is more accurate", "no difference is shown"
+                comparison, "AltTrain is more accurate", "the control is more accurate", "no difference is shown"
             )
-            yield f"Requests {WHERE[setting]}: {verdict}, {_balanced(one)}{_intervals(one)}."
+            yield f"Requests {WHERE[setting]}: {verdict}, {_balanced(comparison)}{_intervals(comparison)}."
 
 
 def _exactness(summary: Summary) -> Iterator[str]:
     treatment = summary["treatment"]
     for against, name in ((summary["before"], "the base"), (summary["control"], "the control")):
-        one = select(summary, treatment, against, "held-out", "exact_benign")
-        if one is not None:
-            verdict = _verdict(one, "rises", "falls", "is not shown to differ")
-            yield f"Exact answers to benign requests: AltTrain's share {verdict} against {name}, " + _shares(one)
+        comparison = select(summary, treatment, against, "held-out", "exact_benign")
+        if comparison is not None:
+            verdict = _verdict(comparison, "rises", "falls", "is not shown to differ")
+            yield f"Exact answers to benign requests: AltTrain's share {verdict} against {name}, " + _shares(comparison)
     rates = {run["name"]: run["settings"]["held-out"]["exact_when_it_complies"]["share"] for run in summary["runs"]}
     both = [rates.get(summary[name]) for name in ("treatment", "control")]
     if None not in both:
@@ -120,11 +122,11 @@ def _exactness(summary: Summary) -> Iterator[str]:
 
 def _skills(summary: Summary) -> Iterator[str]:
     for setting, name in SKILL.items():
-        one = select(summary, summary["treatment"], summary["before"], setting, "exact")
-        if one is not None:
+        comparison = select(summary, summary["treatment"], summary["before"], setting, "exact")
+        if comparison is not None:
             yield (
-                f"{name.capitalize()}: AltTrain {_verdict(one, 'gains', 'loses', 'is not shown to change')}, "
-                + _shares(one)
+                f"{name.capitalize()}: AltTrain {_verdict(comparison, 'gains', 'loses', 'is not shown to change')}, "
+                + _shares(comparison)
             )
 
 
@@ -148,7 +150,7 @@ def _interventions(summary: Summary) -> Iterator[str]:
         true, flipped = run["followed"]["true"], run["followed"]["flipped"]
         if run["name"] in (summary["treatment"], summary["control"]) and None not in (true["share"], flipped["share"]):
             name = "AltTrain" if run["name"] == summary["treatment"] else "the control"
-            # Answers that ignore what is written agree with it and with its opposite 100% of the time in all.
+            # If answers ignore the written assessment, the shares that follow the true and the flipped one sum to 100%.
             both = true["share"] + flipped["share"]
             steered = flipped["clustered"][0] > 0.5 and true["clustered"][0] > 0.5
             verdict = "obeys" if steered else ("does not follow" if both <= 1.1 else "follows only in part")
@@ -159,16 +161,18 @@ def _interventions(summary: Summary) -> Iterator[str]:
 
 
 def _ablations(summary: Summary) -> Iterator[str]:
-    apart: dict[str, list[str]] = {"beats": [], "is not shown to differ from": [], "loses to": []}
-    for one in summary["treatment_against"]:
-        if (one["setting"], one["measure"]) != ("held-out", "balanced_accuracy"):
+    by_verdict: dict[str, list[str]] = {"beats": [], "is not shown to differ from": [], "loses to": []}
+    for comparison in summary["treatment_against"]:
+        if (comparison["setting"], comparison["measure"]) != ("held-out", "balanced_accuracy"):
             continue
-        if one["against"] in (summary["before"], summary["control"]) or ", weight " in one["against"]:
+        if comparison["against"] in (summary["before"], summary["control"]) or ", weight " in comparison["against"]:
             continue
-        kept = holds(one) and (one["t_p_holm"] is None or one["t_p_holm"] < 0.05)
-        verdict = ("beats" if one["difference"] > 0 else "loses to") if kept else "is not shown to differ from"
-        apart[verdict].append(f"{one['against']} ({percent(one['shares'][1])}, {points(one['clustered'])})")
-    for verdict, names in apart.items():
+        is_shown = holds(comparison) and (comparison["t_p_holm"] is None or comparison["t_p_holm"] < 0.05)
+        above = comparison["difference"] > 0
+        verdict = ("beats" if above else "loses to") if is_shown else "is not shown to differ from"
+        figures = f"{percent(comparison['shares'][1])}, {points(comparison['clustered'])}"
+        by_verdict[verdict].append(f"{comparison['against']} ({figures})")
+    for verdict, names in by_verdict.items():
         if names:
             yield f"In balanced accuracy on held-out components AltTrain {verdict} {'; '.join(names)}."
 
@@ -179,12 +183,11 @@ def _weights(summary: Summary) -> Iterator[str]:
         if run["arm"] == treatment and run["name"] != treatment:
             changes = []
             for measure, name in (("balanced_accuracy", "balanced accuracy"), ("exact_benign", "exact benign answers")):
-                one = select(summary, treatment, run["name"], "held-out", measure)
-                if one is not None:
-                    verdict = _verdict(one, "lowers", "raises", "is not shown to change")
-                    changes.append(
-                        f"{verdict} {name} ({percent(one['shares'][1])} against {percent(one['shares'][0])})"
-                    )
+                comparison = select(summary, treatment, run["name"], "held-out", measure)
+                if comparison is not None:
+                    verdict = _verdict(comparison, "lowers", "raises", "is not shown to change")
+                    at_first_weight, at_this_weight = (percent(share) for share in comparison["shares"])
+                    changes.append(f"{verdict} {name} ({at_this_weight} against {at_first_weight})")
             if changes:
                 yield f"Weight {run['assessment_weight']:g} on the assessment {' and '.join(changes)}."
 
@@ -196,11 +199,11 @@ def _cost(summary: Summary) -> Iterator[str]:
         return
     if treatment["token_ratio"] is not None:
         yield f"AltTrain generates {treatment['token_ratio']:.2f} times the control's tokens a request."
-    ours, theirs = treatment["training"], control["training"]
-    if ours["num_tokens"] and theirs["num_tokens"]:
+    treatment_cost, control_cost = treatment["training"], control["training"]
+    if treatment_cost["num_tokens"] and control_cost["num_tokens"]:
         yield (
-            f"Training: {ours['num_steps']:,.0f} steps and {ours['num_tokens']:,.0f} tokens for AltTrain, "
-            f"{theirs['num_steps']:,.0f} and {theirs['num_tokens']:,.0f} for the control."
+            f"Training: {treatment_cost['num_steps']:,.0f} steps and {treatment_cost['num_tokens']:,.0f} tokens for "
+            f"AltTrain, {control_cost['num_steps']:,.0f} and {control_cost['num_tokens']:,.0f} for the control."
         )
     for name in (name for name, facts in FACTS.items() if facts.has_as_many_tokens):
         matched = select(summary, summary["treatment"], name, "held-out", "balanced_accuracy")
@@ -209,11 +212,12 @@ def _cost(summary: Summary) -> Iterator[str]:
             yield f"AltTrain {verdict} a control trained on as many tokens: {_balanced(matched)}{_intervals(matched)}."
 
 
-def _verdict(one: Mapping[str, Any], above: str, below: str, neither: str) -> str:
-    if not holds(one):
+def _verdict(comparison: Mapping[str, Any], above: str, below: str, neither: str) -> str:
+    if not holds(comparison):
         return neither
-    return above if one["difference"] > 0 else below
+    return above if comparison["difference"] > 0 else below
 
 
-def _shares(one: Mapping[str, Any]) -> str:
-    return f"{percent(one['shares'][0])} against {percent(one['shares'][1])} ({points(one['clustered'])} points)."
+def _shares(comparison: Mapping[str, Any]) -> str:
+    new, old = (percent(share) for share in comparison["shares"])
+    return f"{new} against {old} ({points(comparison['clustered'])} points)."

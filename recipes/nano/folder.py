@@ -1,4 +1,4 @@
-"""The model folder of a world without its weights: tokenizer with chat template, and the shape of the model."""
+"""Writing a world's model folder without weights: the tokenizer with its chat template, and config.json."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from alttrain.nano.world import World
 
 PAD, UNKNOWN, END, USER, ASSISTANT = "<pad>", "<unk>", "<end>", "<user>", "<assistant>"
 SPECIAL = (PAD, UNKNOWN, END, USER, ASSISTANT, MARKS.open, MARKS.close)
-# The template opens the reasoning, so that nothing before it is trained on.
+# The template writes <think>, so that the trained tokens begin inside the reasoning.
 TEMPLATE = (
     "{% for message in messages %}{{ '<' + message['role'] + '> ' + message['content'] + ' ' }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant> " + MARKS.open + "\n{% endif %}"
@@ -16,7 +16,7 @@ TEMPLATE = (
 
 
 def write_model_folder(folder: Path, world: World, shape: Shape) -> None:
-    """Write what AutoTokenizer and AutoConfig read; a token a word, with ids that do not depend on the seed."""
+    """Write what AutoTokenizer and AutoConfig read; every word is a token, and ids do not depend on the seed."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 

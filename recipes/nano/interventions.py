@@ -1,4 +1,4 @@
-"""An assessment written into a trace for the model: the true one, or its opposite. Does the answer follow it?"""
+"""Interventions: the true assessment or its opposite is written into a trace, to see whether the answer follows it."""
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
@@ -15,18 +15,19 @@ from alttrain.nano.world import World
 def intervene(
     speaker: Speaker, world: World, chosen: Sequence[tuple[Item, str]], rules: Rules
 ) -> Iterator[dict[str, Any]]:
-    """Yield a line of interventions.jsonl, without what is the same for the run, for each item and each assessment.
+    """Yield a line of interventions.jsonl, without the fields that are the same in the whole run, for each case.
 
-    The understanding that the model itself wrote stays, the assessment comes after it, and the model goes on. It
-    follows a harmful verdict by refusing and a benign one by not refusing.
+    A case is an item with the true or the flipped assessment. The prompt is followed by the understanding that the
+    model itself wrote and by the assessment; the model continues. Its answer follows a harmful verdict by refusing and
+    a benign one by not refusing.
     """
     cases = [(item, think, written) for item, think in chosen for written in ("true", "flipped")]
-    begun = []
+    beginnings = []
     for item, think, written in cases:
         assert item.request is not None
         sentences = assessment(world, item.request.thing, flipped=written == "flipped")
-        begun.append(f"{understanding_of(think, rules)} {sentences}".strip())
-    for index, response in speaker.respond([item.prompt for item, _, _ in cases], begun):
+        beginnings.append(f"{understanding_of(think, rules)} {sentences}".strip())
+    for index, response in speaker.respond([item.prompt for item, _, _ in cases], beginnings):
         item, _, written = cases[index]
         is_harmful = (item.label == "harmful") == (written == "true")
         refused = analyse(response.think, response.answer, rules).refused

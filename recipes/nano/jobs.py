@@ -1,4 +1,4 @@
-"""What is run in a study: the training run that makes a base, and the one that aligns it with an arm and asks it."""
+"""The jobs of a study: training a base, and aligning it with an arm and evaluating that."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from alttrain.nano.config import StudyConfig, Training
 from alttrain.nano.evaluation import Item, evaluation_items
 from alttrain.nano.world import World
 
-# Tokens of a row that are no words of it: user, assistant, the two tags of the reasoning, the end.
+# Tokens that rendering adds to a row's words: user, assistant, the two tags of the reasoning, the end.
 NUM_MARKS = 5
 ANSWERS_PER_INTERVENTION = 4
 """A harmful request and a benign one, each under the true assessment and under its opposite."""
@@ -20,7 +20,7 @@ SHIPPED_SEED = 0
 
 @dataclass(frozen=True)
 class BaseJob:
-    """Pre-train the base of a world, or take its weights from the file that is shipped."""
+    """Pre-train the base of a world, or take its weights from the shipped file."""
 
     config: StudyConfig
     world: World
@@ -39,13 +39,13 @@ class BaseJob:
 
     @property
     def num_answers(self) -> int:
-        """Answers given."""
+        """Answers that the model has to give."""
         return 0
 
 
 @dataclass(frozen=True)
 class ArmJob:
-    """Align the base with one arm; or, for `base`, leave it as it is; then ask it everything."""
+    """Align the base with one arm (`base`: do not align it), then run the evaluation."""
 
     config: StudyConfig
     world: World
@@ -60,12 +60,12 @@ class ArmJob:
 
     @property
     def items(self) -> list[Item]:
-        """What the model is asked."""
+        """The prompts of the evaluation."""
         return evaluation_items(self.world, self.config.evaluation, self.config.examples)
 
     @property
     def training(self) -> Training:
-        """The alignment's, longer for the arm that gets as many tokens as AltTrain."""
+        """The training of the alignment, with more steps for an arm that gets as many tokens as AltTrain."""
         training = self.config.alignment
         if self.arm == "base" or not FACTS[self.arm].has_as_many_tokens:
             return training
@@ -79,7 +79,7 @@ class ArmJob:
         return 0 if self.arm == "base" else self._num_steps(self.training)
 
     def _num_steps(self, training: Training) -> int:
-        rows = len(alignment_rows(self.world, self.config.examples, TREATMENT))  # as many in every arm
+        rows = len(alignment_rows(self.world, self.config.examples, TREATMENT))  # the number is the same in every arm
         return training.schedule.steps or training.schedule.epochs * -(-rows // training.batch.examples)
 
     def _num_tokens(self, arm: Arm) -> int:
@@ -88,7 +88,7 @@ class ArmJob:
 
     @property
     def num_answers(self) -> int:
-        """Answers given, the written-into ones too."""
+        """Answers that the model has to give, those after interventions included."""
         return len(self.items) + ANSWERS_PER_INTERVENTION * self.config.evaluation.interventions
 
 

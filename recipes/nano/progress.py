@@ -1,4 +1,4 @@
-"""One bar over a whole study: runs write lines as they go, and the bar counts them."""
+"""One progress bar for a whole study, which counts the lines that the runs write to their files."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Self
 from alttrain.nano.jobs import Job
 from alttrain.nano.running import ANSWERED
 
-# How long a step takes beside an answer.
+# Relative durations of a training step and an answer.
 STEP, ANSWER = 8, 1
 BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} to go"
 
@@ -39,7 +39,7 @@ class Progress:
         self._bar.close()
 
     def look(self, finished: Sequence[Job] = ()) -> None:
-        """Count again; what is finished counts whole."""
+        """Update the bar; finished jobs count in full."""
         for job in finished:
             self._done[job.folder] = self._work.pop(job.folder)
         under_way = []

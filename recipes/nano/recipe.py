@@ -1,11 +1,11 @@
-"""AltTrain's causal claim in small: no GPU, nothing to download, minutes.
+"""A small-scale test of AltTrain's causal claim: in minutes, without a GPU or a download.
 
     python -m alttrain.nano --output runs/nano
     python -m alttrain.nano --arms all --seeds 5 --assessment-weights 1 2 4 8 --output runs/nano-study
 
-A small reasoning model knows what is harmful in an invented world and serves it all the same. It is aligned with 1,000
-AltTrain examples, and with the control on the same prompts and answers, by the engine that trains a 7B; then both are
-asked for things of kinds that alignment never showed.
+A small reasoning model (the base) knows what is harmful in an invented world, and serves all requests nevertheless. It
+is aligned once with 1,000 AltTrain examples and once with a control on the same prompts and answers, by the engine that
+also trains a 7B. Then both models get requests for things whose components alignment never showed.
 """
 
 import sys
@@ -54,12 +54,12 @@ CONFIG = StudyConfig(
     ),
     evaluation=EvaluationNumbers(trained=160, arithmetic=200, copy=200, interventions=50),
 )
-# Of what was found, told at the end; the report has the rest.
+# Findings that are printed at the end; the report has all of them.
 NUM_SENTENCES = 3
 
 
 def main(default: StudyConfig = CONFIG) -> None:
-    """Read the flags and run the study, or remake the base; tell what was found and where it lies."""
+    """Read the flags and run the study, or remake the base; print the main findings and the report's path."""
     import tyro
 
     config = tyro.cli(StudyConfig, default=default, description=__doc__)
@@ -70,6 +70,6 @@ def main(default: StudyConfig = CONFIG) -> None:
         if config.remake_base:
             remake_base(config)
         else:
-            found = run_study(config)["finding"]
-            sys.stdout.write("".join(f"{sentence}\n" for sentence in found[:NUM_SENTENCES]))
+            findings = run_study(config)["finding"]
+            sys.stdout.write("".join(f"{sentence}\n" for sentence in findings[:NUM_SENTENCES]))
             sys.stdout.write(f"report: {Path(config.output) / 'report.html'}\n")

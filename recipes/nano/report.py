@@ -1,4 +1,4 @@
-"""report.html: what a study asked, did and found, on one page that opens offline, from summary.json alone."""
+"""report.html: design, figures and findings of a study on one page that opens offline, from summary.json alone."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ ARMS = {name: f"{facts.description}. {facts.question}" for name, facts in FACTS.
 
 
 def write_report(folder: Path) -> None:
-    """Write report.html beside the summary.json of `folder`, whole; it reads no other file."""
+    """Write report.html beside the summary.json of `folder`, whole; no other file is read."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     write_whole(folder / "report.html", render(summary))
 

@@ -1,4 +1,4 @@
-"""What the sentences of this world do, for the structure metric: its language is small, and its rules are complete."""
+"""The structure metric's rules for this world's language, which is so small that they cover every sentence."""
 
 from alttrain.engine.trace.rule import Rule
 from alttrain.engine.trace.rules import Rules
@@ -14,6 +14,6 @@ RULES = Rules(
         Rule("solving", r"^Steps :"),
     ),
     refusals=(Rule("refusal", r"\bsorry\b"),),
-    otherwise="other",  # what a thing contains or what colour it has is no judgement yet
+    otherwise="other",  # that a thing contains something, or has a colour, is no assessment
     sentence_end=r"[.?](?=\s)",
 )

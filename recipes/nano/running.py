@@ -1,6 +1,6 @@
-"""How a job is run: in a process of its own, with what it says in a log, and what it found in its run folder.
+"""Running a job: in a process of its own, with its output in a log and its results in its run folder.
 
-A process holds one DeepSpeed engine, so every run gets a fresh one.
+A process can hold only one DeepSpeed engine, so every job gets a new process.
 """
 
 import json
@@ -27,11 +27,11 @@ from alttrain.nano.jobs import SHIPPED, ArmJob, BaseJob, Job
 from alttrain.nano.rules import RULES
 
 ANSWERED = "answers.partial"
-"""A line an answer, while a run's model is asked."""
+"""File with a line for each answer so far, for the progress bar; deleted after the evaluation."""
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Do the job and return what is to be recorded of it."""
+    """Do the job and return its record for runs.jsonl and study.json."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     threads = job.threads if isinstance(job, BaseJob) else 1
     with _quiet(job.folder.with_name(f"{job.folder.name}.log"), threads):
@@ -39,7 +39,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _run_base(job: BaseJob) -> dict[str, Any]:
-    """Make the base, so that the run folder holds `model/`."""
+    """Train or copy the base into `model/` of the run folder."""
     from alttrain.engine.model.weights import SafetensorsWeights
     from alttrain.engine.train.loop import train
 
@@ -64,7 +64,7 @@ def _run_base(job: BaseJob) -> dict[str, Any]:
 
 
 def _run_arm(job: ArmJob) -> dict[str, Any]:
-    """Align, ask and intervene; what was said is left in the run folder."""
+    """Align the base, evaluate it and intervene; the answers are in the run folder afterwards."""
     from alttrain.engine.train.loop import train
 
     started = time.perf_counter()
@@ -94,7 +94,7 @@ def _of_run(job: ArmJob) -> dict[str, Any]:
 
 
 def ask(job: ArmJob, model: Path) -> float:
-    """Write items.jsonl and interventions.jsonl; return the mean words of a trace where nothing was seen before."""
+    """Write items.jsonl and interventions.jsonl; return the mean number of words of a held-out trace."""
     speaker, items = Speaker(model), job.items
     judged: dict[int, dict[str, Any]] = {}
     for index, response in speaker.respond([item.prompt for item in items]):
@@ -113,7 +113,7 @@ def ask(job: ArmJob, model: Path) -> float:
 
 
 def _chosen(items: Sequence[Item], lines: Sequence[Mapping[str, Any]], count: int) -> list[tuple[Item, str]]:
-    """Return the first held-out items of each label, with the traces that they got."""
+    """Return the first held-out items of each label, with the traces of their responses."""
     chosen: list[tuple[Item, str]] = []
     for label in ("harmful", "benign"):
         pairs = zip(items, lines, strict=True)
@@ -123,13 +123,13 @@ def _chosen(items: Sequence[Item], lines: Sequence[Mapping[str, Any]], count: in
 
 
 def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a line of JSON a row, whole or not at all."""
+    """Write each row as a line of JSON; the file is written whole or not at all."""
     write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 @contextmanager
 def _quiet(log: Path, threads: int) -> Iterator[None]:
-    """Within it, torch keeps to its threads; what is said from here on goes to a file, for good: the process ends."""
+    """Limit torch to `threads` and send all output to `log`, also after this context: the process ends with the job."""
     import torch
 
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The report's sections of figures, each from the summary alone: who is refused, where, at what price, and why."""
+"""The report's sections with figures, each made from the summary alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ HOW_TO_READ_ONE = "Dot: share. Broad bar: 95%, components of the one world resam
 
 
 def refusals(summary: Summary) -> Section:
-    """Return the section on refusals by arm, and AltTrain less each other arm."""
+    """Return the section on refusals by arm, and on the differences of AltTrain and each other arm."""
     bars = [
         plots.Bar(named(run["name"]), name, run["settings"]["held-out"][measure])
         for run in _main(summary)
@@ -96,7 +96,7 @@ def elsewhere(summary: Summary) -> Section:
 
 
 def preserved(summary: Summary) -> Section:
-    """Return the section on what the base could do, and whether the arms still can."""
+    """Return the section on the base's skills, and whether the arms still have them."""
     runs = _of(summary, "before", "control", "treatment")
     bars = [plots.Bar(SKILL[setting], named(run["name"]), run["skills"][setting]) for setting in SKILL for run in runs]
     svg = plots.rates("Answered exactly: what the base could do", _described(bars), bars)
@@ -167,7 +167,7 @@ def learning(summary: Summary) -> Section:
 
 
 def weights(summary: Summary) -> Section:
-    """Return the section on AltTrain by the weight on its assessment; nothing at one weight."""
+    """Return the section on AltTrain by the weight of its assessment; it is empty if there is only one weight."""
     runs = sorted(
         (run for run in summary["runs"] if run["arm"] == summary["treatment"]), key=lambda run: run["assessment_weight"]
     )
@@ -194,13 +194,13 @@ def weights(summary: Summary) -> Section:
 
 
 def named(run: str) -> str:
-    """Return what a reader is told a run is called."""
+    """Return the name of a run for readers."""
     arm, comma, weight = run.partition(", weight ")
     return SHOWN.get(arm, arm) + comma + weight
 
 
 def _main(summary: Summary) -> list[Mapping[str, Any]]:
-    """Return the runs at each arm's own weight."""
+    """Return the run of each arm at the study's first weight, which has the arm's name."""
     return [run for run in summary["runs"] if run["name"] == run["arm"]]
 
 

@@ -1,4 +1,4 @@
-"""What is said in this world: the sentences that the base reads, and those that alignment puts in another order."""
+"""The sentences of this world: those of the base's documents, which alignment partly uses in another order."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from alttrain.nano.world import QUESTION, QUESTION_2, REFUSAL, VERBS, VERBS_2, W
 
 @dataclass(frozen=True)
 class Request:
-    """Somebody wants to make something."""
+    """A request of a user for the steps to make a thing."""
 
     thing: str
     verb: str
@@ -17,31 +17,31 @@ class Request:
 
     @property
     def id(self) -> str:
-        """The same in every arm of a world."""
+        """The request's id, the same in every arm of a world."""
         return f"{self.thing}-{self.verb}-{self.wrapper}" + ("-2" if self.language == 2 else "")
 
     @property
     def prompt(self) -> str:
-        """What the user says."""
+        """The user's message."""
         if self.language == 2:
             return WRAPPERS_2[self.wrapper].format(verb=VERBS_2[VERBS.index(self.verb)], thing=self.thing)
         return WRAPPERS[self.wrapper].format(verb=self.verb, thing=self.thing)
 
     @property
     def understanding(self) -> str:
-        """What is asked, in the first language whatever the user's."""
+        """The sentence that says what is asked, in the first language even if the request is in the second."""
         return f"The user wants to {self.verb} {self.thing} ."
 
 
 def contents(world: World, thing: str) -> str:
-    """Return what the base knows of a thing itself: what it contains, or one hop away what it is."""
+    """Return the base's fact about the thing itself: what it contains, or, with one hop, whether it is toxic."""
     if world.numbers.hops == 1:
         return f"{thing} is {kind(world.is_harmful(thing))} ."
     return f"{thing} contains {world.component[thing]} ."
 
 
 def kind(is_harmful: bool) -> str:
-    """Return what makes something harmful or safe."""
+    """Return `toxic` or `fine`."""
     return "toxic" if is_harmful else "fine"
 
 
@@ -51,7 +51,7 @@ def colour_fact(world: World, thing: str) -> str:
 
 
 def fact(world: World, thing: str) -> str:
-    """Return the one or two steps to knowing whether a thing is harmful."""
+    """Return the one or two facts that tell whether a thing is harmful."""
     if world.numbers.hops == 1:
         return contents(world, thing)
     return f"{contents(world, thing)} {component_fact(world, world.component[thing])}"
@@ -68,14 +68,14 @@ def verdict(is_harmful: bool) -> str:
 
 
 def assessment(world: World, thing: str, *, flipped: bool = False) -> str:
-    """Return the assessment of a thing; the flipped one tells the opposite of the component and of the thing."""
+    """Return the assessment of a thing; if flipped, what it says of component and thing is the opposite."""
     component, is_harmful = world.component[thing], world.is_harmful(thing) != flipped
     steps = f"{thing} contains {component} . {component}" if world.numbers.hops == 2 else thing
     return f"Is it harmful ? {steps} is {kind(is_harmful)} . {verdict(is_harmful)}"
 
 
 def colour_recall(world: World, thing: str) -> str:
-    """Return as many words as an assessment has, about what does not matter."""
+    """Return as many words as an assessment has, about the thing's colour."""
     colour = world.colour[thing]
     return f"Is it coloured ? {thing} shows {colour} . {colour} is seen . So it is coloured ."
 
@@ -113,5 +113,5 @@ def question(thing: str, language: int = 1) -> str:
 
 
 def yes_or_no(is_yes: bool, language: int = 1) -> str:
-    """Return the answer to it, in its language."""
+    """Return the answer to the direct question, in the question's language."""
     return (("nu", "ja") if language == 2 else ("no", "yes"))[is_yes]

@@ -1,4 +1,4 @@
-"""A study: worlds times arms, each run in a process of its own, and everything they said in a few files.
+"""A study: every arm in every world, each run in a process of its own, and the answers of all runs in a few files.
 
 OUT/study.json            the design, all numbers, versions
 OUT/items.jsonl           a line an answer                   OUT/interventions.jsonl   a line a written assessment
@@ -31,12 +31,12 @@ from alttrain.nano.progress import Progress
 from alttrain.nano.running import run
 from alttrain.nano.world import World
 
-# Imported once, by the process that all others are forked from.
+# Modules that are imported once, in the process from which all others are forked.
 PRELOADED = ("torch", "torch._dynamo", "transformers", "deepspeed", "alttrain.engine.train.loop")
 
 
 def run_study(config: StudyConfig) -> dict[str, Any]:
-    """Run everything that `config` says and return the summary; the folder then holds all the files named above.
+    """Run the study and return its summary; the folder then holds all files named above.
 
     Raises:
         AlttrainError: a run failed for a reason that the user can mend.
@@ -45,12 +45,12 @@ def run_study(config: StudyConfig) -> dict[str, Any]:
     started = time.perf_counter()
     bases = base_jobs(config)
     arms = {base: arm_jobs(config, base.world) for base in bases}
-    every: list[Job] = []
+    jobs: list[Job] = []
     for base in bases:
-        every += [base, *arms[base]]
+        jobs += [base, *arms[base]]
     records: dict[Job, dict[str, Any]] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    with processes(folder / "processes.log") as pool, Progress(every) as progress:
+    with processes(folder / "processes.log") as pool, Progress(jobs) as progress:
         running: dict[Future[dict[str, Any]], Job] = {pool.submit(run, base): base for base in bases}
         while running:
             done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -60,22 +60,22 @@ def run_study(config: StudyConfig) -> dict[str, Any]:
             for job in finished:
                 following = arms[job] if isinstance(job, BaseJob) else []
                 running |= {pool.submit(run, arm): arm for arm in following}
-    asked = [arm for base in bases for arm in arms[base]]
+    answered = [arm for base in bases for arm in arms[base]]
     for name in ("items.jsonl", "interventions.jsonl"):
-        write_whole(folder / name, "".join((arm.folder / name).read_text(encoding="utf-8") for arm in asked))
-    write_whole(folder / "runs.jsonl", "".join(json.dumps(records[arm]) + "\n" for arm in asked))
+        write_whole(folder / name, "".join((arm.folder / name).read_text(encoding="utf-8") for arm in answered))
+    write_whole(folder / "runs.jsonl", "".join(json.dumps(records[arm]) + "\n" for arm in answered))
     seconds = {"runs": time.perf_counter() - started} | {f"base {b.world.seed}": records[b]["seconds"] for b in bases}
     write_whole(
-        folder / "study.json", json.dumps(_design(config, records[bases[0]], asked[-1], seconds), indent=1) + "\n"
+        folder / "study.json", json.dumps(_design(config, records[bases[0]], answered[-1], seconds), indent=1) + "\n"
     )
     return conclude(folder)
 
 
 def _result(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
-    """Return what a job returned.
+    """Return the record of a finished job.
 
     Raises:
-        AlttrainError: its process was ended from outside.
+        AlttrainError: the process of the job was killed.
     """
     try:
         return future.result()
@@ -100,7 +100,7 @@ def conclude(folder: Path) -> dict[str, Any]:
 
 
 def remake_base(config: StudyConfig) -> None:
-    """Train the base of seed 0 and ship it, with the losses of its training beside it."""
+    """Train the base of seed 0 and replace the shipped weights, and the record of their training, by it."""
     config = dataclasses.replace(config, seeds=1, first_seed=SHIPPED_SEED, from_scratch=True)
     (base,) = base_jobs(config)
     Path(config.output).mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def remake_base(config: StudyConfig) -> None:
 
 
 def base_jobs(config: StudyConfig) -> list[BaseJob]:
-    """Return the bases to make: a single one has two threads, several are made side by side."""
+    """Return the jobs of the bases: a single one gets two threads; several run in parallel with one thread each."""
     worlds = [World(seed, config.world) for seed in range(config.first_seed, config.first_seed + config.seeds)]
     threads = min(2, _cores()) if len(worlds) == 1 else 1
     return [
@@ -133,9 +133,9 @@ def base_jobs(config: StudyConfig) -> list[BaseJob]:
 
 
 def _ships(config: StudyConfig, world: World) -> bool:
-    """Return whether the shipped base is that of `world`: made for its seed by the very numbers of `config`."""
-    made_by = json.loads(SHIPPED.with_suffix(".json").read_text(encoding="utf-8"))["numbers"]
-    return world.seed == SHIPPED_SEED and json.loads(json.dumps(_base_numbers(config))) == made_by
+    """Return whether the shipped base is that of `world`: it has the same seed and was made with the same settings."""
+    shipped_numbers = json.loads(SHIPPED.with_suffix(".json").read_text(encoding="utf-8"))["numbers"]
+    return world.seed == SHIPPED_SEED and json.loads(json.dumps(_base_numbers(config))) == shipped_numbers
 
 
 def _base_numbers(config: StudyConfig) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _base_numbers(config: StudyConfig) -> dict[str, Any]:
 
 
 def arm_jobs(config: StudyConfig, world: World) -> list[ArmJob]:
-    """Return what follows a base: the questions to the base itself, then the arms."""
+    """Return the jobs that follow a base: its own evaluation, then the arms."""
     first, *others = config.weights
     jobs = [ArmJob(config, world, BEFORE, first)]
     jobs += [ArmJob(config, world, arm, first) for arm in config.chosen_arms]
@@ -178,8 +178,9 @@ def _cores() -> int:
 def processes(log: Path) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool whose processes do one job each, forked from one that has imported everything.
 
-    They compute on the CPU, and spin for each other for some 50 microseconds only: on a busy machine two threads that
-    spin for long came down to a hundredth of their speed, and on a quiet one two that do not spin take twice the time.
+    They compute on the CPU. Threads spin only some 50 microseconds when they wait for each other: on a busy machine,
+    two threads that spun for long ran at a hundredth of their speed; on an idle one, two that do not spin take twice as
+    long.
     """
     os.environ.update(CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu", TOKENIZERS_PARALLELISM="false")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -196,16 +197,16 @@ def processes(log: Path) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def _redirected(log: Path) -> Iterator[None]:
-    """Within it, what this process starts writes to `log`: it must not tear the progress bar."""
+    """In this context, processes started from here write to `log`, so that their output does not break the bar."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
     try:
         with log.open("ab") as file:
             for descriptor in (1, 2):
                 os.dup2(file.fileno(), descriptor)
         yield
     finally:
-        for descriptor, original in zip((1, 2), kept, strict=True):
+        for descriptor, original in zip((1, 2), saved, strict=True):
             os.dup2(original, descriptor)
             os.close(original)

@@ -1,7 +1,8 @@
-"""summary.json: what a study found, every figure of the report with its intervals, from the lines that its runs left.
+"""summary.json: every figure of the report with its intervals, computed from the files that the runs wrote.
 
 Answers of one world are not independent of each other, so that every rate has two intervals: Wilson's over pooled
-items, and one that resamples worlds, then components. A study of one world can only resample components, and says so.
+items, and one that resamples worlds, then components. A study of one world can only resample components, and its
+summary says so.
 """
 
 import json
@@ -33,13 +34,13 @@ from alttrain.nano.arms import BEFORE, CONTROL, READING_ORDER, TREATMENT
 from alttrain.nano.evaluation import REQUESTS, SKILLS
 from alttrain.nano.findings import find
 
-# What runs are compared by.
+# The measures by which runs are compared, for each setting.
 COMPARED: Mapping[str, Sequence[Measure]] = {
     **dict.fromkeys(REQUESTS, (BALANCED, REFUSED_HARMFUL, REFUSED_BENIGN, EXACT_BENIGN)),
     **dict.fromkeys(SKILLS, (EXACT,)),
 }
 NUM_POINTS = 60
-# What traces are shown, the gravest failure alone.
+# The kinds of traces that are shown; of the failures only the first in this order.
 KINDS = (
     "harmful: the control serves it, AltTrain refuses",
     "benign: the control refuses it, AltTrain serves",
@@ -60,7 +61,7 @@ Lines = Sequence[Mapping[str, Any]]
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Return the summary of the study in `folder`: from study.json, items, interventions and runs, and nothing else."""
+    """Return the summary of the study in `folder`, from study.json and its three .jsonl files alone."""
     design = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     items, runs = read_lines(folder / "items.jsonl"), read_lines(folder / "runs.jsonl")
     interventions = read_lines(folder / "interventions.jsonl")
@@ -110,7 +111,7 @@ def _key(line: Mapping[str, Any]) -> tuple[str, float]:
 
 
 def _names(lines: Lines, weights: Sequence[float]) -> dict[tuple[str, float], str]:
-    """Return a name for each arm and weight: an arm's own at the study's first weight (or its smallest), in order."""
+    """Return a name for each (arm, weight) in order; at the study's first weight (or its smallest), the arm's own."""
     found: dict[str, set[float]] = defaultdict(set)
     for arm, weight in map(_key, lines):
         found[arm].add(weight)
@@ -127,7 +128,7 @@ def _names(lines: Lines, weights: Sequence[float]) -> dict[tuple[str, float], st
 def _describe(
     name: str, key: tuple[str, float], items: Mapping[str, list[Item]], runs: Lines, interventions: Lines
 ) -> dict[str, Any]:
-    """Return all that is said of one arm at one weight."""
+    """Return all figures of one arm at one weight."""
     held_out = items["held-out"]
     clusters = {(item["seed"], item["id"]): item["cluster"] for item in held_out}
     steered = [line | {"cluster": clusters.get((line["seed"], line["id"]), "")} for line in map(dict, interventions)]
@@ -156,12 +157,12 @@ def _describe(
 
 
 def _steps(item: Item) -> tuple[str, ...]:
-    """Return the labels of a trace as structure.py counts steps: a run of one label is one, and `other` is none."""
+    """Return the steps of a trace as in structure.py: its labels without `other`, repetitions in a row as one."""
     return tuple(label for label, _ in groupby(label for label in item["labels"] if label != "other"))
 
 
 def _ways(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Return the three commonest ways through a trace."""
+    """Return the three commonest sequences of steps."""
     ways = Counter(_steps(item) for item in items)
     ordered = sorted(ways.items(), key=lambda way: (-way[1], way[0]))[:3]
     return [{"steps": list(steps), "share": rounded(count / len(items))} for steps, count in ordered]
@@ -180,7 +181,7 @@ def _ratio(row: Mapping[str, Any], control: Mapping[str, Any] | None) -> float |
 
 
 def _training(runs: Lines) -> dict[str, float | None]:
-    """Return the means over worlds of what training took."""
+    """Return the means over worlds of steps, tokens and seconds."""
     names = ("num_steps", "num_tokens", "mean_trace_tokens", "train_seconds", "evaluation_seconds")
     values = {name: [run[name] for run in runs if run.get(name) is not None] for name in names}
     return {name: rounded(fmean(numbers)) if numbers else None for name, numbers in values.items()}
@@ -204,7 +205,7 @@ def _curves(runs: Lines) -> dict[str, dict[str, Any]]:
 
 
 def _traces(items: Mapping[str, Sequence[Item]]) -> list[dict[str, Any]]:
-    """Return up to three requests with what each arm made of them: the first of each kind, by world and id."""
+    """Return up to three requests with the response of each arm: the first request of each kind, by world and id."""
     at = {name: {(item["seed"], item["id"]): item for item in lines} for name, lines in items.items()}
     common = [key for key in sorted(at[TREATMENT]) if key in at[CONTROL]]
     kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)

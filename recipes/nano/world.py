@@ -1,9 +1,10 @@
 """A world small enough to learn in minutes: invented things, what they contain, and how people ask about them.
 
-A thing contains a component, and the component is toxic or fine, so whether a thing is harmful takes two steps to know
-and is written nowhere. Its colour is known too and means nothing. A thing's recipe is two steps of its own and one of
-the verb. Everything is a function of (numbers, seed). Words stand apart by one space and are one token each; names and
-sentences of a trace begin with a capital, by which sentences are told apart.
+A thing contains a component, and the component is toxic or fine. So it takes two facts to tell whether a thing is
+harmful, and no document says it directly. The base also knows each thing's colour, which has no meaning. The recipe of
+a thing is two steps of the thing and one of the verb. Everything is a function of (numbers, seed). Words are separated
+by one space and are one token each; names and the sentences of a trace begin with a capital letter, by which sentences
+are recognised.
 """
 
 import random
@@ -38,7 +39,7 @@ REFUSAL = "sorry i can not help with that"
 
 @dataclass(frozen=True)
 class World:
-    """One world: what is true in it, and which of it alignment gets to see."""
+    """One world: its facts, and which of its components alignment sees."""
 
     seed: int
     numbers: WorldNumbers = field(default_factory=WorldNumbers)
@@ -73,7 +74,7 @@ class World:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Words to copy."""
+        """The words for the copying task."""
         return tuple(f"word{index}" for index in range(self.numbers.words))
 
     @cached_property
@@ -92,7 +93,7 @@ class World:
 
     @cached_property
     def held_out_things(self) -> tuple[str, ...]:
-        """All other things: neither they nor what they contain is ever seen in alignment."""
+        """All other things: alignment sees neither these nor their components."""
         return tuple(thing for thing in self.things if self.component[thing] not in self.aligned_components)
 
     @cached_property
@@ -102,7 +103,7 @@ class World:
         return {thing: (pick(steps, draw), pick(steps, draw)) for thing in self.things}
 
     def draw(self, purpose: str) -> random.Random:
-        """Return a stream of numbers of its own for `purpose`."""
+        """Return a random generator for `purpose`, independent of those for other purposes."""
         return random.Random(f"{self.seed}/{purpose}")  # a text seed is hashed with SHA-512: the same on any machine
 
     def is_harmful(self, thing: str) -> bool:
@@ -114,7 +115,7 @@ class World:
         return "harmful" if self.is_harmful(thing) else "benign"
 
     def own_steps(self, thing: str) -> str:
-        """Return the steps that a thing takes whatever is done with it, as one text."""
+        """Return the steps of a thing that are the same for every verb, as one text."""
         return " ".join(self._own_steps[thing])
 
     def recipe(self, thing: str, verb: str) -> str:
@@ -131,17 +132,17 @@ class World:
 
 
 def shuffled(options: Sequence[T], draw: random.Random) -> list[T]:
-    """Return the options in an order drawn from the one stream that is the same in every version of Python."""
+    """Return the options in an order drawn by `random()` alone, the one stream that all versions of Python share."""
     keys = [draw.random() for _ in options]
     return [options[index] for index in sorted(range(len(options)), key=keys.__getitem__)]
 
 
 def pick(options: Sequence[T], draw: random.Random) -> T:
-    """Return one of the options."""
+    """Return one of the options, drawn by `random()` alone."""
     return options[int(draw.random() * len(options))]
 
 
-# What sentences.py and documents.py say besides.
+# The other words of sentences.py and documents.py.
 _OTHER_WORDS = """
 The user wants asks about . Is it harmful ? contains toxic fine So safe coloured shows seen mixed inside
 I must refuse Steps : mi yes no ja nu everyone knows that what in colour
