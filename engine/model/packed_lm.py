@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 ATTENTION = "alttrain_packed"
 
-# GPUs on which every kernel has passed its native tests, and the folder under benchmarks/results that shows it.
+# GPUs whose native tests have passed, and the folder under benchmarks/results whose tests.json shows it; which tests it
+# must name, benchmarks/harness/proof.py says.
 PROVEN_GPUS: Mapping[str, str] = {}
 
 
