@@ -8,7 +8,8 @@ import torch
 from alttrain.engine.errors import ConfigError
 from alttrain.kernels.backend import INTERPRETED, Backend
 
-# GPUs on which every kernel has passed its native tests, and the folder under benchmarks/results that shows it.
+# GPUs on which every kernel has passed its native tests, and the folder under benchmarks/results whose tests.json shows
+# it; what must be in that file is listed in benchmarks/harness/proof.py.
 PROVEN_GPUS: Mapping[str, str] = {}
 
 
