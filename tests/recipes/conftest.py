@@ -55,7 +55,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         _pretend(monkeypatch, world_size)
         monkeypatch.setattr(world.World, "barrier", lambda _: None)
-        engine = SimpleNamespace(kernels=SimpleNamespace(reason="none"))
+        engine = SimpleNamespace(kernels=SimpleNamespace(reason="none", backend="torch"))
         monkeypatch.setattr(loop, "ZeroEngine", lambda *_: engine)
         monkeypatch.setattr(loop, "MetricsLog", lambda *_, **__: _raise(Started()))
         with pytest.raises(Started):

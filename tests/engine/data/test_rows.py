@@ -70,7 +70,7 @@ def test_a_delimiter_must_not_be_empty(tmp_path: Path) -> None:
 def test_rows_of_every_format(asset_rows: Path) -> None:
     read = read_rows((str(asset_rows),))
     assert len(read.rows) == read.num_read == 30
-    assert read.placed == {"listed": 22, "first_sentence": 4, "verdict_sentence": 3, "plain_text": 2}
+    assert read.placed == {"listed": 22, "first_sentence": 4, "first_assessment": 3, "plain_text": 2}
     assert read.num_unsegmented == 5
     assert len({row.id for row in read.rows}) == 30
     assert {message.role for row in read.rows for message in row.messages} == {"system", "user", "assistant"}
