@@ -99,6 +99,7 @@ def test_a_zero_2_run_is_the_recorded_one(on_two_ranks: dict[str, Path], check_g
     check_golden("zero2", {"loss": curve(output), "grad_norm": curve(output, "grad_norm")}, 1e-4)
 
 
+@pytest.mark.long
 def test_kernels_do_not_matter(tmp_path: Path, run_ranks: Run, inputs: Inputs) -> None:
     few = tmp_path / "few.jsonl"  # the interpreter is slow
     few.write_text("\n".join(inputs[1].read_text().splitlines()[:3]) + "\n")
