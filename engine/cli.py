@@ -37,7 +37,7 @@ def main(recipe: RunConfig) -> None:
 def run_program(
     settings: Settings | type[Settings], program: Callable[[Settings], str], description: str | None
 ) -> None:
-    """Run a program that is one process: read its flags, call it, print what it returns.
+    """Run a program that is one process: read its flags, call it, print what it returns, if anything.
 
     Args:
         settings: the default values of the flags; or the dataclass itself, where a flag has no default.
@@ -51,7 +51,9 @@ def run_program(
     else:
         config = tyro.cli(type(settings), default=settings, description=description)
     with exit_on_user_error():
-        sys.stdout.write(program(config) + "\n")
+        text = program(config)
+    if text:
+        sys.stdout.write(f"{text}\n")
 
 
 def _read_flags(recipe: RunConfig) -> RunConfig:

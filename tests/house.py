@@ -54,7 +54,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "jinja2": ("engine/report/page.py",),
     "matplotlib": ("engine/report/plots.py",),
     "scipy": ("engine/evaluate/intervals.py",),
-    "tyro": ("engine/cli.py", "engine/evaluate/config.py", "recipes/nano/"),
+    "tyro": ("engine/cli.py", "engine/evaluate/config.py"),
 }
 HEAVY = ("torch", "numpy", "transformers", "deepspeed", "triton", "scipy", "matplotlib", "datasets")
 # What may import them at its top; everything else answers in milliseconds.

@@ -8,10 +8,9 @@ is aligned once with 1,000 AltTrain examples and once with a control on the same
 also trains a 7B. Then both models get requests for things whose components alignment never showed.
 """
 
-import sys
 from pathlib import Path
 
-from alttrain.engine.cli import exit_on_user_error
+from alttrain.engine.cli import run_program
 from alttrain.engine.config import BatchConfig, OptimConfig, ScheduleConfig
 from alttrain.nano.config import (
     EvaluationNumbers,
@@ -58,18 +57,18 @@ CONFIG = StudyConfig(
 NUM_SENTENCES = 3
 
 
+def run(config: StudyConfig) -> str:
+    """Run the study and return the main findings and the report's path; or remake the base, and return nothing."""
+    check(config)
+    from alttrain.nano.study import remake_base, run_study
+
+    if config.remake_base:
+        remake_base(config)
+        return ""
+    findings = run_study(config)["finding"]
+    return "\n".join([*findings[:NUM_SENTENCES], f"report: {Path(config.output) / 'report.html'}"])
+
+
 def main(default: StudyConfig = CONFIG) -> None:
-    """Read the flags and run the study, or remake the base; print the main findings and the report's path."""
-    import tyro
-
-    config = tyro.cli(StudyConfig, default=default, description=__doc__)
-    with exit_on_user_error():
-        check(config)
-        from alttrain.nano.study import remake_base, run_study
-
-        if config.remake_base:
-            remake_base(config)
-        else:
-            findings = run_study(config)["finding"]
-            sys.stdout.write("".join(f"{sentence}\n" for sentence in findings[:NUM_SENTENCES]))
-            sys.stdout.write(f"report: {Path(config.output) / 'report.html'}\n")
+    """Read the flags over `default`, run the study and print what it found."""
+    run_program(default, run, __doc__)
