@@ -1,10 +1,11 @@
-"""What --model.kernels means on each kind of device; refusals and unproven GPUs are in test_layers.py."""
+"""What --model.kernels means on each kind of device."""
 
 import dataclasses
 
 import pytest
 import torch
 
+from alttrain.engine.errors import ConfigError
 from alttrain.engine.model import kernel_choice
 from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
 
@@ -48,3 +49,13 @@ def test_triton_is_taken_at_its_word_where_it_can_run(
 def test_a_choice_stays_what_it_is() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         choose_kernels("torch", CPU).backend = "triton"  # type: ignore[misc]
+
+
+def test_triton_without_cuda_or_interpreter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_choice, "INTERPRETED", False)
+    with pytest.raises(ConfigError, match=r"--model.kernels triton: this machine has no CUDA device"):
+        choose_kernels("triton", torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU nobody has tried")
+    unproven = choose_kernels("auto", torch.device("cuda"))
+    assert (unproven.backend, unproven.fuses_layers) == ("torch", False)
+    assert "not proven on a GPU nobody has tried" in unproven.reason

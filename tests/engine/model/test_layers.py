@@ -10,8 +10,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from alttrain.engine.config import ModelConfig
-from alttrain.engine.errors import ConfigError
-from alttrain.engine.model.kernel_choice import choose_kernels
 from alttrain.engine.model.layers import PATCHES, FusedAttention, FusedDown, FusedLayer, FusedNorm, fuse
 from alttrain.engine.model.packed_lm import PackedCausalLM, build_model
 from alttrain.engine.trace.roles import ROLES
@@ -201,15 +199,3 @@ def test_a_forward_that_takes_something_else_is_left_alone(monkeypatch: pytest.M
     monkeypatch.setattr(norm, "forward", lambda self, hidden_states, gate=None: hidden_states)
     assert fuse(model, "torch", keeps_products=False) == "Qwen3RMSNorm.forward takes (self, hidden_states, gate)"
     assert type(model.model.norm) is norm
-
-
-def test_triton_without_cuda_or_interpreter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alttrain.engine.model import kernel_choice as model
-
-    monkeypatch.setattr(model, "INTERPRETED", False)
-    with pytest.raises(ConfigError, match=r"--model.kernels triton: this machine has no CUDA device"):
-        choose_kernels("triton", torch.device("cpu"))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU nobody has tried")
-    unproven = choose_kernels("auto", torch.device("cuda"))
-    assert (unproven.backend, unproven.fuses_layers) == ("torch", False)
-    assert "not proven on a GPU nobody has tried" in unproven.reason
