@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.errors import ConfigError
+
 PARTIAL = ".partial"
 """The suffix of a file that is still being written."""
 
@@ -29,3 +31,18 @@ def write_whole(file: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, file)
+
+
+def write_output(output: Path, text: str) -> None:
+    """Write `text` whole to the file that --output names, or to one beside it; missing folders are made.
+
+    Raises:
+        ConfigError: it cannot be written there.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, text)
+    except OSError as error:
+        raise ConfigError(
+            f"{output}: cannot be written ({error.strerror}); name another place.", flag="--output"
+        ) from error

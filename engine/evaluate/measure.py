@@ -25,7 +25,7 @@ from alttrain.engine.evaluate.structure_sets import (
     measures,
     summarise,
 )
-from alttrain.engine.files import write_whole
+from alttrain.engine.files import write_output
 from alttrain.engine.trace.roles import Row
 from alttrain.engine.trace.rule import VERDICTS
 from alttrain.engine.trace.rules import Rules, read_rules
@@ -57,7 +57,8 @@ def measure(config: MeasureConfig) -> str:
         report |= {"before": as_record(summarise(list(before.values()))), "comparison": as_record(comparison)}
     report["traces"] = {id_: trace_record(trace) for id_, trace in after.items()}
     if config.output:
-        write_report(Path(config.output), report)
+        text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
+        write_output(Path(config.output), f"{text}\n")
         lines.append(f"The figures, and the labels of each trace by id: {config.output}")
     table = set_table(summary) if comparison is None else comparison_table(comparison)
     return "\n".join([*table, "", *lines])
@@ -133,18 +134,3 @@ def without_nan(values: dict[str, Any]) -> dict[str, Any]:
         key: without_nan(value) if isinstance(value, dict) else None if value != value else value
         for key, value in values.items()
     }
-
-
-def write_report(output: Path, report: dict[str, Any]) -> None:
-    """Write the report, whole or not at all.
-
-    Raises:
-        ConfigError: it cannot be written there.
-    """
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(output, json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot be written ({error.strerror}); name another place.", flag="--output"
-        ) from error

@@ -18,7 +18,7 @@ from typing import Any
 from alttrain.engine.data.dataset import tokenize_rows
 from alttrain.engine.data.render import Renderer, Tokenizer
 from alttrain.engine.errors import ConfigError, DataError, ModelError
-from alttrain.engine.files import write_whole
+from alttrain.engine.files import write_output
 from alttrain.engine.restructure.card import DataFacts, Lengths, Taken, data_card, summary
 from alttrain.engine.restructure.config import BuildConfig
 from alttrain.engine.restructure.curate import choose, curate, read_texts
@@ -102,14 +102,8 @@ def write(
         avoid={name: sha256_of(file) for name, file in avoid.items()},
         lengths=lengths,
     )
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(output, text)
-        write_whole(output.with_suffix(".md"), data_card(facts))
-    except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot be written ({error.strerror}); name another place.", flag="--output"
-        ) from error
+    write_output(output, text)
+    write_output(output.with_suffix(".md"), data_card(facts))
     return summary(facts)
 
 

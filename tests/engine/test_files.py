@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from alttrain.engine.files import PARTIAL, append_line, read_lines, write_whole
+from alttrain.engine.errors import ConfigError
+from alttrain.engine.files import PARTIAL, append_line, read_lines, write_output, write_whole
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
@@ -33,3 +34,11 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path, m
     write_whole(file, "newest")
     assert file.read_text(encoding="utf-8") == "newest"
     assert list(tmp_path.iterdir()) == [file], "what the interrupted write left is taken over, not kept"
+
+
+def test_an_output_that_cannot_be_written_is_refused_with_its_flag(tmp_path: Path) -> None:
+    write_output(tmp_path / "new" / "folder" / "rows.jsonl", "rows")
+    assert (tmp_path / "new" / "folder" / "rows.jsonl").read_text(encoding="utf-8") == "rows"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"^--output .+rows\.jsonl: cannot be written \(.+\); name another place\.$"):
+        write_output(tmp_path / "file" / "rows.jsonl", "rows")
