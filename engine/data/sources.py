@@ -2,18 +2,18 @@
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.data.content import COMPRESSIONS, content_suffix, read_content
+from alttrain.engine.data.tables import table_rows
 from alttrain.engine.errors import DataError
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?::([\w.-]+))?(?:@(.+))?")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -29,31 +29,53 @@ class Item:
     """The JSON value, or the DataError that says why it cannot be read."""
 
 
+class _RepeatedKeyError(ValueError):
+    """An object has one key twice; Python's reader would take the last value in silence."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise _RepeatedKeyError
+    return fields
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
 def read_source(name: str) -> Iterator[Item]:
-    """Yield the rows of a .jsonl, .json (one array) or .parquet file, or of the train split of a hub data set.
+    """Yield the rows of a file, or of a hub data set: owner/name:configuration@split, by default the train split.
+
+    A file is .jsonl, .json (one array), .csv or .tsv, each also as .gz or .zst, or .parquet.
 
     Raises:
         DataError: there is no such source, it cannot be read, or it is broken in a way that hides the rows after it.
     """
     path = Path(name)
+    suffix = content_suffix(path)
     if path.is_dir():
-        raise DataError("is a folder; name the .jsonl, .json or .parquet files in it.", where=name)
+        raise DataError(f"is a folder; name the files in it: {_ENDINGS}.", where=name)
     if not path.exists():
-        if _HUB_ID.fullmatch(name) and path.suffix not in _READERS:
+        if suffix not in _READERS and _HUB_ID.fullmatch(name):
             return _read_hub(name)
         raise DataError(
-            "no such file. Give a .jsonl, .json or .parquet file, or a hub id as in owner/name.", where=name
+            f"no such file. Give a file ({_ENDINGS}), or a hub id as in owner/name or owner/name:configuration@split.",
+            where=name,
         )
-    if path.suffix not in _READERS:
-        raise DataError(
-            f"its name ends in {path.suffix!r}; rows are read from .jsonl, .json and .parquet files.", where=name
-        )
-    return _READERS[path.suffix](path, name)
+    if suffix not in _READERS or (suffix == ".parquet" and path.suffix.lower() != suffix):
+        raise DataError(f"its name ends in {path.suffix!r}; rows are read from {_ENDINGS} files.", where=name)
+    return _READERS[suffix](path, name)
+
+
+def source_stem(name: str) -> str:
+    """Return the source's name without folders and endings: `rows` for a/rows.jsonl.gz."""
+    path = Path(name)
+    return Path(path.stem).stem if path.suffix.lower() in COMPRESSIONS else path.stem
 
 
 def _read_jsonl(path: Path, name: str) -> Iterator[Item]:
     number = 0
-    for line, raw in enumerate(_read_bytes(path, name).split(b"\n"), start=1):
+    for line, raw in enumerate(read_content(path, name).removeprefix(_BOM).split(b"\n"), start=1):
         if raw.strip():
             number += 1
             where = f"{name}:{line}"
@@ -62,13 +84,15 @@ def _read_jsonl(path: Path, name: str) -> Iterator[Item]:
 
 def _parse_line(raw: bytes, where: str) -> Any:
     try:
-        return json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         return DataError(f"not UTF-8 (byte {error.start + 1} of the line). Save the file as UTF-8.", where=where)
     except json.JSONDecodeError as error:
         return DataError(
             f"not JSON: {error.msg} (column {error.colno}). Each line of a .jsonl file is one JSON object.", where=where
         )
+    except _RepeatedKeyError:
+        return DataError("an object has one key twice, and only one value can be read. Mend the row.", where=where)
     except (RecursionError, ValueError):
         return DataError(
             "not JSON that can be read: nested too deeply, or too long a number. Mend the row.", where=where
@@ -77,7 +101,7 @@ def _parse_line(raw: bytes, where: str) -> Any:
 
 def _read_array(path: Path, name: str) -> Iterator[Item]:
     """Yield the items of one JSON array; where the array itself is broken, no row after that place can be read."""
-    raw = _read_bytes(path, name)
+    raw = read_content(path, name).removeprefix(_BOM)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -94,6 +118,8 @@ def _read_array(path: Path, name: str) -> Iterator[Item]:
             value, at = _DECODER.raw_decode(text, at)
         except json.JSONDecodeError as error:
             raise _broken(text, error.pos, name, error.msg) from None
+        except _RepeatedKeyError:
+            raise _broken(text, at, name, "an object of the row that begins here has one key twice") from None
         except (RecursionError, ValueError):
             raise _broken(text, at, name, "a row is nested too deeply, or has too long a number") from None
         yield Item(f"{name}:{line}", number, value)
@@ -118,46 +144,73 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
+def _read_table(path: Path, name: str) -> Iterator[Item]:
+    for number, (line, row) in enumerate(table_rows(path, name), start=1):
+        yield Item(f"{name}:{line}", number, row)
+
+
 def _read_parquet(path: Path, name: str) -> Iterator[Item]:
     import pyarrow.parquet  # type: ignore[import-untyped]
 
+    broken = (OSError, ValueError, pyarrow.ArrowException)
+    number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            rows = [row for batch in file.iter_batches() for row in batch.to_pylist()]
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+            for batch in file.iter_batches():
+                for index in range(batch.num_rows):
+                    number += 1
+                    yield Item(f"{name}:{number}", number, _parquet_row(batch, index, f"{name}:{number}", broken))
+    except broken as error:
         raise DataError(
             f"not a parquet file that can be read ({type(error).__name__}). Write it again.", where=name
         ) from None
-    for number, row in enumerate(rows, start=1):
-        yield Item(f"{name}:{number}", number, row)
+
+
+def _parquet_row(batch: Any, index: int, where: str, broken: tuple[type[Exception], ...]) -> Any:
+    """Return one row, or why it cannot be read: a bad cell hides its own row alone."""
+    try:
+        return _without_nulls(dict(zip(batch.schema.names, (c[index].as_py() for c in batch.columns), strict=True)))
+    except broken as error:
+        reason = "a text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else type(error).__name__
+        return DataError(f"a cell of it cannot be read ({reason}). Write the row again.", where=where)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return `value` without the keys that are null: tables give every object of a column the keys of all."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _read_hub(name: str) -> Iterator[Item]:
     from datasets import load_dataset
 
+    found = _HUB_ID.fullmatch(name)
+    assert found, "only names of this form come here"
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.ERROR)  # its six warnings about retries say no more than the one error below
     try:
-        rows = load_dataset(name, split="train")
+        rows = load_dataset(found[1], found[2], split=found[3] or "train")
     except Exception as error:  # the hub's client fails in dozens of ways: any of them means that there are no rows
+        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"no such file, and the hub does not hand out a data set of that name ({type(error).__name__}). "
-            "Check name and network, or give a file.",
+            f"no such file, and the hub does not hand out a data set of that name ({type(error).__name__}: {reason}). "
+            "Check name, configuration, split and network (owner/name:configuration@split), or give a file.",
             where=name,
         ) from error
     finally:
         log.setLevel(level)
     for number, row in enumerate(rows, start=1):
-        yield Item(f"{name}:{number}", number, row)
+        yield Item(f"{name}:{number}", number, _without_nulls(row))
 
 
-def _read_bytes(path: Path, name: str) -> bytes:
-    """Return the file without the mark that some editors put before UTF-8."""
-    try:
-        return path.read_bytes().removeprefix(_BOM)
-    except OSError as error:
-        raise DataError(f"cannot be read: {os.strerror(error.errno or 0)}.", where=name) from None
-
-
-_READERS = {".jsonl": _read_jsonl, ".json": _read_array, ".parquet": _read_parquet}
+_READERS = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_array,
+    ".csv": _read_table,
+    ".tsv": _read_table,
+    ".parquet": _read_parquet,
+}
+_ENDINGS = ".jsonl, .json, .csv, .tsv (also .gz, .zst) or .parquet"
