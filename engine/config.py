@@ -32,17 +32,35 @@ class DataConfig:
     """Rows of traces; the format is described in the README."""
 
     train: tuple[str, ...] = ()
-    """Files (.jsonl, .json, .parquet) or hub ids."""
+    """Files (.jsonl, .json, .csv, .tsv, also .gz or .zst; .parquet), or hub ids: owner/name:configuration@split."""
     eval: tuple[str, ...] = ()
     """Held-out rows, in the same formats; empty for no evaluation."""
     columns: str = ""
-    """The source's names of our columns, as in prompt=question,response=answer."""
+    """The source's names of our columns, as in prompt=question,reasoning=trace,response=answer."""
+    ignore: str = ""
+    """Columns, and keys of turns, that are left unread on purpose, as in images,weight."""
+    turns: Literal["last", "all"] = "last"
+    """The assistant's turns that are trained, each as a row; weights in the turns themselves come before this."""
     think_open: str = MARKS.open
     """The mark that opens the reasoning in the source's responses."""
     think_close: str = MARKS.close
     """The mark that closes the reasoning in the source's responses."""
+    answer_open: str = ""
+    """The mark that opens the answer in the source's responses, as in <answer>; it is taken off."""
+    answer_close: str = ""
+    """The mark that closes the answer in the source's responses; it is taken off."""
+    foreign_marks: Literal["error", "keep"] = "error"
+    """A known mark of another format in text that would be trained. error: the row is bad; keep: it is text."""
+    target_open: str = MARKS.open
+    """The mark that the model opens its reasoning with; a known family's white space is written around it."""
+    target_close: str = MARKS.close
+    """The mark that the model closes its reasoning with."""
     chat_template: str = ""
     """A Jinja file that replaces the tokenizer's chat template."""
+    chat_template_kwargs: str = ""
+    """Variables for the chat template, as a JSON object; a row's own come before these."""
+    date: str = "2026-01-01"
+    """The date that a chat template is given that reads the clock."""
     too_long: Literal["error", "skip", "cut"] = "error"
     """A row longer than a pack or the model's context. error: stop the run; skip: leave it out; cut: drop its end."""
     on_bad_row: Literal["error", "skip"] = "error"

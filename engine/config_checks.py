@@ -1,9 +1,12 @@
 """Checks of a run's settings that need nothing but their values: missing, out of range, or in contradiction."""
 
+import json
 import math
+from datetime import date
 
-from alttrain.engine.config import LossConfig, RunConfig
+from alttrain.engine.config import DataConfig, LossConfig, RunConfig
 from alttrain.engine.errors import ConfigError
+from alttrain.engine.thinking import MARKS
 
 
 def validate(config: RunConfig) -> None:
@@ -14,6 +17,7 @@ def validate(config: RunConfig) -> None:
     """
     _check_required(config)
     _check_ranges(config)
+    _check_data(config.data)
     _check_zero(config)
     _check_loss(config.loss)
 
@@ -26,6 +30,33 @@ def _check_required(config: RunConfig) -> None:
     ):
         if not value:
             raise ConfigError(f"is missing: give {example}.", flag=flag)
+
+
+def _check_data(data: DataConfig) -> None:
+    for name, opening, closing in (
+        ("think", data.think_open, data.think_close),
+        ("target", data.target_open, data.target_close),
+    ):
+        if (opening == MARKS.open) != (closing == MARKS.close):
+            raise ConfigError(
+                f"is {opening!r} and --data.{name}-close {closing!r}: marks belong together. Give both.",
+                flag=f"--data.{name}-open",
+            )
+    if bool(data.answer_open) != bool(data.answer_close):
+        raise ConfigError("and --data.answer-close belong together: give both or none.", flag="--data.answer-open")
+    try:
+        variables = json.loads(data.chat_template_kwargs or "{}")
+    except ValueError:
+        variables = None
+    if not isinstance(variables, dict):
+        raise ConfigError(
+            f"is {data.chat_template_kwargs!r}: it must be a JSON object, as in '{{\"enable_thinking\": true}}'.",
+            flag="--data.chat-template-kwargs",
+        )
+    try:
+        date.fromisoformat(data.date)
+    except ValueError:
+        raise ConfigError(f"is {data.date!r}: it must be a date as in 2026-01-31.", flag="--data.date") from None
 
 
 def _check_ranges(config: RunConfig) -> None:

@@ -10,10 +10,14 @@ from alttrain.engine.errors import ConfigError
 
 @dataclass(frozen=True)
 class Thinking:
-    """The opening and the closing mark of the reasoning."""
+    """The opening and the closing mark of the reasoning, and the white space that is written around it."""
 
     open: str = "<think>"
     close: str = "</think>"
+    after_open: str = "\n"
+    before_close: str = "\n"
+    after_close: str = "\n\n"
+    """Stands between the closing mark and the answer."""
 
     def __post_init__(self) -> None:
         """Check the marks.
@@ -22,7 +26,7 @@ class Thinking:
             ConfigError: one of them is empty.
         """
         for mark, name, verb in ((self.open, "open", "opens"), (self.close, "close", "closes")):
-            if not mark:
+            if not mark.strip():
                 raise ConfigError(f"is empty: it must hold what {verb} the reasoning.", flag=f"--data.think-{name}")
 
     @property
@@ -30,16 +34,72 @@ class Thinking:
         """The texts that no span may hold."""
         return self.close, self.open
 
-    def write_opening(self, written: str) -> str:
-        """Return what is missing at the end of `written` of the opening mark and a line break."""
-        if written.endswith(f"{self.open}\n"):
-            return ""
-        return "\n" if written.endswith(self.open) else f"{self.open}\n"
+    def is_opened_by(self, written: str) -> bool:
+        """Return whether `written`, the end of a prompt, has opened the reasoning: nothing stands after the mark."""
+        return written.rstrip().endswith(self.open)
 
-    def write_closing(self, *, on_new_line: bool, has_answer: bool) -> str:
-        """Return the closing mark: after a line break if `on_new_line`, before a blank line if `has_answer`."""
-        return ("\n" if on_new_line else "") + self.close + ("\n\n" if has_answer else "")
+    def write_opening(self, written: str) -> str:
+        """Return the opening mark with the white space after it; nothing where `written` has opened the reasoning."""
+        return "" if self.is_opened_by(written) else self.open + self.after_open
+
+    def write_closing(self, *, after_text: bool, has_answer: bool) -> str:
+        """Return the closing mark, with white space before it if `after_text`, and after it if `has_answer`."""
+        return (self.before_close if after_text else "") + self.close + (self.after_close if has_answer else "")
 
 
 MARKS = Thinking()
-"""The marks that every rendered row is written with."""
+"""The marks that rows are written with where no others are asked for."""
+
+THOUGHT_AND_SOLUTION = Thinking("<|begin_of_thought|>", "<|end_of_thought|>", "\n\n", "\n\n", "\n\n")
+
+KNOWN: tuple[Thinking, ...] = (
+    MARKS,  # R1 and its distillations, QwQ, Qwen3, SmolLM3, Olmo 3 Think, Phi-4-reasoning
+    Thinking("<|im_start|>think", "<|im_start|>answer", after_close="\n"),  # s1, s1.1
+    THOUGHT_AND_SOLUTION,  # Sky-T1, Bespoke-Stratos, OpenThinker
+    Thinking("[THINK]", "[/THINK]", "", "", ""),  # Magistral, Ministral 3 Reasoning
+    Thinking("<seed:think>", "</seed:think>", "", "", ""),  # Seed-OSS
+    Thinking("<mm:think>", "</mm:think>"),  # MiniMax-M3
+    Thinking("<|START_THINKING|>", "<|END_THINKING|>", "", "", ""),  # Command A Reasoning
+    Thinking("<|channel>thought", "<channel|>", "\n", "", ""),  # Gemma 4
+    Thinking(  # gpt-oss
+        "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>", "", "", ""
+    ),
+    Thinking("◁think▷", "◁/think▷", "", "", ""),  # Kimi
+)
+"""The marks of the families whose own form is known; each is written with its family's white space."""
+
+TAGS: tuple[Thinking, ...] = tuple(
+    Thinking(f"<{name}>", f"</{name}>") for name in ("thinking", "reasoning", "thought", "thoughts", "scratchpad")
+)
+"""Marks that are ordinary words in angle brackets, and that some data sets put around the reasoning."""
+
+ANSWER_MARKS: tuple[tuple[str, str], ...] = (
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("<answer>", "</answer>"),
+    ("<response>", "</response>"),
+    ("<solution>", "</solution>"),
+    ("<output>", "</output>"),
+)
+"""Marks that some data sets put around the answer."""
+
+
+def find_marks(open_mark: str, close_mark: str) -> Thinking:
+    """Return the given marks, with the white space of the family that they belong to.
+
+    Marks of no known family are written as `<think>` is; where a mark itself begins or ends in white space, or in the
+    escape for a line break, that is what is written.
+    """
+    for known in KNOWN:
+        if (known.open, known.close) == (open_mark, close_mark):
+            return known
+    opening, closing = (mark.replace("\\n", "\n") for mark in (open_mark, close_mark))
+    bare_open, bare_close = opening.strip(), closing.strip()
+    before, _, after = closing.partition(bare_close) if bare_close else ("", "", "")
+    return Thinking(
+        bare_open,
+        bare_close,
+        after_open=opening[len(opening.rstrip()) :] or MARKS.after_open,
+        before_close=before or MARKS.before_close,
+        after_close=after or MARKS.after_close,
+    )

@@ -14,7 +14,7 @@ from torch import Tensor
 from alttrain.engine.config import LossConfig
 from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.kernels.backend import Backend
-from alttrain.kernels.span_weights import Per, SpanWeights, span_weights
+from alttrain.kernels.span_weights import IGNORE_INDEX, Per, SpanWeights, span_weights
 
 DUMMY = Example(id="", input_ids=[0], span_ids=[0], where="an empty pack")
 
@@ -99,12 +99,36 @@ class Collator:
             per=self.per,
             backend=self.backend,
         )
+        row_weights = [example.weight for pack in documents for example in pack]
+        if any(weight != 1.0 for weight in row_weights):
+            factors = torch.repeat_interleave(torch.tensor(row_weights, dtype=torch.float32), cu_seqlens.diff().long())
+            weighted = _scale(weighted, _to(factors, self.device), self.weights, self.per)
         positions = _to(_positions(cu_seqlens), self.device)
         return StepBatch(
             micro_batches=_slice(lengths, ids, positions, is_row, weighted),
             denominator=weighted.denominator,
             weight_sum=weighted.weight_sum,
         )
+
+
+def _scale(weighted: SpanWeights, factors: Tensor, table: Tensor, per: Per) -> SpanWeights:
+    """Return the weights of all labels times their rows' own weights, and the sums that belong to them.
+
+    The denominator grows by the same weights, unless it counts tokens: a row of weight 2 is a row that stands twice.
+
+    Args:
+        weighted: the weights by role.
+        factors: the weight of each token's row, (N,) fp32.
+        table: the weight of each role, (P,) fp32.
+        per: what the loss is divided by.
+    """
+    loss_weights = weighted.loss_weights * factors
+    unscaled = table[weighted.label_span_ids.long()] * factors * (weighted.labels != IGNORE_INDEX)
+    return weighted._replace(
+        loss_weights=loss_weights,
+        denominator=weighted.denominator if per == "token" else loss_weights.double().sum(),
+        weight_sum=unscaled.double().sum(),
+    )
 
 
 def _slice(

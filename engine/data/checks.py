@@ -19,6 +19,9 @@ def check_texts(row: Row, row_format: Format) -> None:
     texts = [("id", row.id), *((f"messages[{i}]", message.content) for i, message in enumerate(row.messages))]
     if len(row.messages) == 1:
         texts[1] = ("prompt", row.messages[0].content)
+    texts += [
+        ("reasoning", str(m.extras["reasoning_content"])) for m in row.messages if "reasoning_content" in m.extras
+    ]
     spans = name_spans(row)
     texts += spans
     for name, text in texts:

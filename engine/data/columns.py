@@ -1,20 +1,50 @@
-"""How a source writes its rows: the names of its columns, which of them a row has, and its marks of the reasoning."""
+"""How a source writes its rows: the names of its columns, which of them a row has, and its marks of the reasoning.
 
+A value that nobody reads is never lost in silence: `Cells` keeps account of what was read.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.thinking import MARKS, Thinking
 
-COLUMNS = ("id", "label", "source", "prompt", "messages", "response", "spans", "text")
-"""Our names of the columns, for which --data.columns may give the source's names."""
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "id": ("id",),
+    "label": ("label",),
+    "source": ("source",),
+    "prompt": ("prompt", "question", "instruction"),
+    "input": ("input",),
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
+    "messages": ("messages", "conversations", "conversation"),
+    "response": ("response", "output", "completion"),
+    "reasoning": ("reasoning", "reasoning_content", "thinking"),
+    "spans": ("spans",),
+    "text": ("text",),
+    "tools": ("tools",),
+    "chat_template_kwargs": ("chat_template_kwargs",),
+    "weight": ("weight", "loss_weight", "trainable"),
+}
+"""Our name of a column -> the names under which sources have it, read where --data.columns names none."""
 
-PROMPT_NAMES = ("prompt", "question", "instruction")
-"""Columns read as the prompt where --data.columns names none."""
+COLUMNS = tuple(NAMES)
+CHAT_COLUMNS = ("prompt", "messages", "response", "reasoning", "spans", "system", "input", "history")
+"""The columns of a conversation; where a row has one of the first five, its `text` is ignored."""
 
-CHAT_COLUMNS = ("prompt", "messages", "response", "spans")
-"""The columns of a conversation; where a row has one of them, its `text` is ignored."""
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("images", "image", "videos", "video", "audios", "audio"),
+        "is for a model that sees or hears, and the row means nothing without it. Leave such rows out with "
+        "--data.on-bad-row skip.",
+    ),
+    "documents": "is text that the prompt refers to, and is not read. Write it into the prompt.",
+    "functions": "lists tools. Read it with --data.columns tools=functions.",
+    "function_call": "is a call of a tool outside the messages. Write it as tool_calls of an assistant turn.",
+}
+"""Columns that change what a row means and are not read -> what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +55,21 @@ class Format:
     """Our name of a column -> the source's name, for the columns that --data.columns names."""
     thinking: Thinking = MARKS
     """The marks around its reasoning."""
+    answer_marks: tuple[str, str] = ("", "")
+    """The marks around its answers; empty where there are none."""
+    target: Thinking = MARKS
+    """The marks that the rows are written with."""
+    turns: Literal["last", "all"] = "last"
+    """Which turns of the assistant become rows; a conversation whose turns have weights says so itself."""
+    ignored: frozenset[str] = frozenset()
+    """Columns, and keys of turns, that are left unread on purpose."""
+    keeps_foreign_marks: bool = False
+    """Whether known marks of other formats may stand in text that is trained."""
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The texts that no span may hold."""
-        return tuple(dict.fromkeys((*self.thinking.tags, *MARKS.tags)))
+        return tuple(dict.fromkeys((*self.thinking.tags, *self.target.tags)))
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -60,26 +100,57 @@ def parse_columns(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Cells:
-    """A row's values, looked up by our names of the columns; null counts as missing."""
+    """A row's values, looked up by our names of the columns; null and empty text or lists count as missing."""
 
     values: dict[str, Any]
     row_format: Format
+    read: set[str] = field(default_factory=set)
+    """The source's names of the columns that somebody has asked for."""
+    unread_keys: set[str] = field(default_factory=set)
+    """Keys inside the row's turns that were not read, as `messages[].id`."""
 
     def get(self, name: str) -> Any:
         """Return the value of the column that we call `name`, or None.
 
         Raises:
-            DataError: --data.columns names a column for it that the row does not have.
+            DataError: --data.columns names a column for it that the row does not have, or several columns may be it.
+        """
+        return self.find(name)[1]
+
+    def find(self, name: str) -> tuple[str, Any]:
+        """Return the source's name of the column that we call `name`, and its value; our name and None without one.
+
+        Raises:
+            DataError: as `get`.
         """
         source_name = self.row_format.columns.get(name)
-        if source_name is None:
-            return self.values.get(name)
-        if source_name not in self.values:
+        if source_name is not None:
+            self.read.add(source_name)
+            if source_name not in self.values:
+                raise DataError(
+                    f"no column {source_name!r}, which {{flag}} names for {name}; name one that is there "
+                    f"({', '.join(list(self.values)[:20])}).",
+                    flag="--data.columns",
+                )
+            value = self.values[source_name]
+            return source_name, None if _is_missing(value) and name not in _TEXTS else value
+        found = [each for each in self._candidates(name) if self.values.get(each) is not None]
+        if len(found) > 1 and name not in _FIRST_COUNTS:
             raise DataError(
-                f"no column {source_name!r}, which {{flag}} names for {name}; name one that is there.",
+                f"has the columns {' and '.join(found)}, and any may be the {name}. "
+                f"Say which with {{flag}} {name}={found[0]}.",
                 flag="--data.columns",
             )
-        return self.values[source_name]
+        self.read.update(found)
+        return (found[0], self.values[found[0]]) if found else (name, None)
+
+    def prompt(self) -> tuple[str, Any]:
+        """Return the source's name of the prompt's column, and its value.
+
+        Raises:
+            DataError: as `get`.
+        """
+        return self.find("prompt")
 
     def are_plain_text(self) -> bool:
         """Return whether the row is plain text: --data.columns names `text`, or no column of a conversation is there.
@@ -89,23 +160,57 @@ class Cells:
         columns = self.row_format.columns
         if "text" in columns or not columns.keys().isdisjoint(CHAT_COLUMNS):
             return "text" in columns
-        return self.values.get("text") is not None and all(
-            self.values.get(name) is None for name in (*PROMPT_NAMES, *CHAT_COLUMNS)
-        )
+        is_chat = any(self.values.get(each) is not None for name in CHAT_COLUMNS[:5] for each in NAMES[name])
+        return self.values.get("text") is not None and not is_chat
 
-    def prompt(self) -> tuple[str, Any]:
-        """Return the source's name of the prompt's column, and its value.
+    def check(self) -> None:
+        """Refuse the row if a column that nobody reads changes what the row means.
 
         Raises:
-            DataError: several columns may be the prompt, or the one that --data.columns names is not there.
+            DataError: it does.
         """
-        if "prompt" in self.row_format.columns:
-            return self.row_format.columns["prompt"], self.get("prompt")
-        found = [name for name in PROMPT_NAMES if self.values.get(name) is not None]
-        if len(found) > 1:
-            raise DataError(
-                f"has the columns {' and '.join(found)}, and any may be the prompt. "
-                f"Say which with {{flag}} prompt={found[0]}.",
-                flag="--data.columns",
-            )
-        return (found[0], self.values[found[0]]) if found else ("prompt", None)
+        for name, reason in REFUSED.items():
+            is_known = name in self.row_format.ignored | set(self.row_format.columns.values())
+            if not is_known and not _is_missing(self.values.get(name)):
+                raise DataError(f"{name} {reason}")
+
+    def unread(self) -> list[str]:
+        """Return the names of the columns, and of keys of turns, that hold a value and that nobody has read."""
+        columns = [name for name, value in self.values.items() if not _is_missing(value) and name not in self.read]
+        return [name for name in (*columns, *sorted(self.unread_keys)) if name not in self.row_format.ignored]
+
+    def _candidates(self, name: str) -> list[str]:
+        """Return the source's names that may be `name`: known ones that are neither ignored nor named for another."""
+        taken = self.row_format.ignored | set(self.row_format.columns.values())
+        found = [each for each in NAMES[name] if each not in taken]
+        if name not in _TEXTS:
+            found = [each for each in found if not _is_missing(self.values.get(each))]
+        # dolphin-r1 has its answers beside its reasoning; elsewhere a column of that name may be a bare result.
+        has_response = any(self.values.get(each) is not None for each in found)
+        if name == "response" and not has_response and "answer" not in taken and self.get("reasoning") is not None:
+            found.append("answer")
+        return found
+
+
+# Of these an empty text is an error, where it stands for nothing in a column that a row need not have.
+_TEXTS = ("id", "prompt", "messages", "response", "spans", "text")
+# Columns that say nothing about the row's texts: the first that is there counts, and the others are listed as unread.
+_FIRST_COUNTS = ("id", "label", "source")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, list, dict)) and not value)
+
+
+def read_json(value: Any, name: str) -> Any:
+    """Return `value`, or what it holds if it is JSON text, in which tables keep lists and objects.
+
+    Raises:
+        DataError: it is text and not JSON.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise DataError(f"{name} is text, and not JSON; it must be JSON, or a list or object.") from None

@@ -2,15 +2,17 @@
 
 import dataclasses
 import hashlib
+import json
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 from alttrain.engine.config import DataConfig, LossConfig
 from alttrain.engine.data.render import SPAN_IDS, Rendered, Renderer, Tokenizer
-from alttrain.engine.data.rows import RowsRead, read_rows
+from alttrain.engine.data.rows import RowsRead, read_rows, row_format
 from alttrain.engine.errors import DataError
 from alttrain.engine.trace.roles import ROLES, Example, Row
 
@@ -36,7 +38,13 @@ class DataReport:
     tokens: dict[str, int]
     """Tokens of each role that occurs."""
     sha256: str
-    """Hash of every example's id, token ids and span ids, in order: equal if the data are equal."""
+    """Hash of every example's id, token ids, span ids and weight, in order: equal if the data are equal."""
+    unread: dict[str, int]
+    """Column, or key of a turn, that nobody reads -> number of rows in which it holds a value."""
+    weighted: int
+    """Rows that have a weight of their own."""
+    clock: str
+    """The date that the chat template was given; empty where it does not ask for one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for config.json."""
@@ -46,10 +54,16 @@ class DataReport:
         """Return a few lines for people: counts, and the first of the rows that were left out."""
         placed = ", ".join(f"{rule} in {count}" for rule, count in self.placed.items()) or "none"
         lines = [
-            f"{self.examples} of {self.rows} rows, {sum(self.tokens.values()):,} tokens; {self.cut} cut, "
+            f"{self.examples} {'of' if self.examples <= self.rows else 'examples of'} {self.rows} rows, {sum(self.tokens.values()):,} tokens; {self.cut} cut, "
             f"{len(self.skipped)} left out",
             f"spans: {placed}; unsegmented text in {self.unsegmented}",
         ]
+        if self.unread:
+            lines.append("not read: " + ", ".join(f"{name} ({count})" for name, count in self.unread.items()))
+        if self.weighted:
+            lines.append(f"weights of their own: {self.weighted} rows")
+        if self.clock:
+            lines.append(f"the chat template reads the clock; it was given {self.clock} (--data.date)")
         lines += [f"left out: {reason}" for reason in self.skipped[:5]]
         if len(self.skipped) > 5:
             lines.append(f"left out: {len(self.skipped) - 5} more; config.json lists them all")
@@ -82,8 +96,10 @@ def load_dataset(
             `config` does not say that such rows are skipped or cut.
         ModelError: the tokenizer lacks something that training needs.
     """
-    renderer = Renderer(tokenizer)
-    read = read_rows(files, config.columns, config.think_open, config.think_close, config.on_bad_row)
+    rows_format = row_format(config)
+    variables = json.loads(config.chat_template_kwargs or "{}")
+    renderer = Renderer(tokenizer, rows_format.target, variables, date.fromisoformat(config.date))
+    read = read_rows(files, rows_format, config.on_bad_row)
     skipped = list(read.skipped)
     skip = skipped if config.on_bad_row == "skip" else None
     examples = tokenize_rows(read.rows, renderer, skip)
@@ -93,7 +109,7 @@ def load_dataset(
     examples = _weighted(examples, loss, skip)
     if files and not examples:
         raise DataError(f"none of the {read.num_read} rows read can be used; the first: {skipped[0]}", where=files[0])
-    return Dataset(examples, _report(read, examples, skipped))
+    return Dataset(examples, _report(read, examples, skipped, config.date if renderer.template.reads_clock else ""))
 
 
 def tokenize_rows(rows: Sequence[Row], renderer: Renderer, skipped: list[str] | None) -> list[Example]:
@@ -138,7 +154,7 @@ def _fit(examples: Iterable[Example], config: DataConfig, max_tokens: int, skipp
             fitting.append(example)
         elif config.too_long == "cut":
             ids, span_ids = example.input_ids[:max_tokens], example.span_ids[:max_tokens]
-            fitting.append(Example(example.id, ids, span_ids, example.where))
+            fitting.append(replace(example, input_ids=ids, span_ids=span_ids))
         else:
             what = f"the row has {length} tokens, and a pack or the model's context holds {max_tokens}."
             if config.too_long == "error":
@@ -180,13 +196,15 @@ def _check_supervised(examples: Sequence[Example], loss: LossConfig, files: Sequ
         )
 
 
-def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str]) -> DataReport:
+def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str], clock: str) -> DataReport:
     counts: Counter[int] = Counter()
     digest = hashlib.sha256()
     for example in examples:
         counts.update(example.span_ids)
         digest.update(f"{example.id}\n{len(example.input_ids)}\n".encode())
         digest.update(array("q", example.input_ids).tobytes() + bytes(example.span_ids))
+        if example.weight != 1.0:
+            digest.update(f"weight {example.weight!r}\n".encode())
     return DataReport(
         rows=read.num_read,
         examples=len(examples),
@@ -196,4 +214,7 @@ def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str])
         cut=sum(example.span_ids[-1] != SPAN_IDS["end"] for example in examples),
         tokens={role: counts[SPAN_IDS[role]] for role in ROLES if counts[SPAN_IDS[role]]},
         sha256=digest.hexdigest(),
+        unread=read.unread,
+        weighted=sum(example.weight != 1.0 for example in examples),
+        clock=clock,
     )

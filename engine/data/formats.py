@@ -1,28 +1,47 @@
-"""Parsing one row: a JSON object in the project's own format, or in one of the usual others, becomes a `Row`.
+"""Parsing one item of a source: a JSON object in the project's own format, or in one of the field's, becomes `Row`s.
 
 Error messages never quote the row's text, as it may be harmful.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from alttrain.engine.data.chat_formats import read_turns
 from alttrain.engine.data.checks import check_texts, describe_kind, quote_name
-from alttrain.engine.data.columns import Cells, Format
+from alttrain.engine.data.columns import Cells, Format, read_json
+from alttrain.engine.data.responses import check_foreign, find_spans, positioned_spans, unwrap_answer
 from alttrain.engine.data.sources import Item
+from alttrain.engine.data.turns import Turn, read_weight
 from alttrain.engine.errors import DataError
 from alttrain.engine.trace.roles import SPAN_ROLES, Message, Row, Span
-from alttrain.engine.trace.segment import segment, split_response, strip_opening
+from alttrain.engine.trace.segment import segment, split_response
 
-TURN_ROLES = ("system", "user", "assistant")
+Spans = tuple[list[Span], list[str]]  # the spans, and the names of the rules that placed one
+
+
+class NothingTrainedError(DataError):
+    """The row itself says, by a weight of 0, that nothing of it is trained."""
 
 
 def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]]:
-    """Return the row that `item` holds, and the names of the rules that placed its spans.
+    """Return the last row that `item` holds, and the names of the rules that placed its spans; see `parse_item`.
+
+    Raises:
+        DataError: as `parse_item`.
+    """
+    return parse_item(item, stem, row_format)[0][-1]
+
+
+def parse_item(item: Item, stem: str, row_format: Format) -> tuple[list[tuple[Row, list[str]]], list[str]]:
+    """Return the rows that `item` holds, each with the names of the rules that placed its spans, and what was not read.
 
     A row of plain text has no messages, and its text is one `unsegmented` span. A row without an id gets the id
-    `stem`-number.
+    `stem`-number. Where several turns of the assistant are trained, each is a row, after all turns before it.
 
     Raises:
         DataError: the item is not a valid row; the message begins with `file:line`.
+        NothingTrainedError: its weights say that nothing of it is trained.
     """
     if isinstance(item.value, DataError):
         raise item.value
@@ -30,78 +49,160 @@ def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]
         if not isinstance(item.value, dict):
             raise DataError(f"not an object but {describe_kind(item.value)}; a row is one JSON object.")
         cells = Cells(item.value, row_format)
-        if cells.are_plain_text():
-            messages: tuple[Message, ...] = ()
-            spans, rules = [Span("unsegmented", _text(cells.get("text"), "text"))], ["plain_text"]
-        else:
-            messages, response = _messages(cells)
-            spans, rules = _spans(cells, response)
-        row = Row(
+        cells.check()
+        base = Row(
             id=_id(cells.get("id"), f"{stem}-{item.number}"),
             label=_note(cells, "label"),
-            messages=messages,
-            spans=tuple(spans),
+            messages=(),
+            spans=(),
             source=_note(cells, "source"),
             where=item.where,
+            tools=_tools(cells),
+            switches=_switches(cells),
+            weight=_row_weight(cells),
         )
-        check_texts(row, row_format)
+        rows = _plain_text(cells, base) if cells.are_plain_text() else _conversation(cells, base)
+        for row, _ in rows:
+            check_texts(row, row_format)
     except DataError as error:
         raise error.at(item.where) from None
-    return row, rules
+    return rows, cells.unread()
 
 
-def _messages(cells: Cells) -> tuple[tuple[Message, ...], Any]:
-    """Return the turns before the response, and the response as the source has it (None where it has none)."""
-    response, turns = cells.get("response"), cells.get("messages")
-    # Where --data.columns names the messages, a column called prompt or question is not the prompt.
-    name, prompt = ("prompt", None) if "messages" in cells.row_format.columns else cells.prompt()
-    if turns is None or "prompt" in cells.row_format.columns:
-        return (Message("user", _text(prompt, name)),), response
-    if prompt is not None:
-        raise DataError(
-            f"has both messages and {name}; a row has one of them. Name it with {{flag}}.", flag="--data.columns"
+def _plain_text(cells: Cells, base: Row) -> list[tuple[Row, list[str]]]:
+    text = cells.get("text")
+    if not isinstance(text, str):
+        raise DataError(f"text is {describe_kind(text)}; it must be text.")
+    if not text.strip():
+        raise DataError("text is empty; it must hold text.")
+    return [(replace(base, spans=(Span("unsegmented", text),)), ["plain_text"])]
+
+
+def _conversation(cells: Cells, base: Row) -> list[tuple[Row, list[str]]]:
+    """Return a row for each turn of the assistant that is trained."""
+    turns = read_turns(cells)
+    listed = cells.get("spans")
+    if listed is not None:
+        if turns[-1].role == "assistant":
+            raise DataError("has both spans and a response; a row has one of them. Keep one.")
+        _check_prompt(turns)
+        spans = _listed(listed)
+        for span in spans:
+            if span.role in ("answer", "unsegmented"):
+                check_foreign(span.text, cells.row_format)
+        return [(replace(base, messages=_messages(turns, cells), spans=tuple(spans)), ["listed"])]
+    rows = []
+    trained = _trained(turns, cells)
+    for index, weight in trained:
+        turn = turns[index]
+        _check_prompt(turns[:index])
+        spans, rules = _spans(turn, cells)
+        row = replace(
+            base,
+            id=base.id if len(trained) == 1 and index == len(turns) - 1 else f"{base.id}.turn{index}",
+            messages=_messages(turns[:index], cells),
+            spans=tuple(spans),
+            tool_calls=turn.tool_calls,
+            weight=base.weight * weight,
         )
-    if not isinstance(turns, list) or not turns:
-        raise DataError(f"messages is {describe_kind(turns)}; it must be a list with at least one turn.")
-    messages = [_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)]
-    if messages[-1].role == "assistant":
-        if response is not None:
-            raise DataError("has a response and an assistant turn at the end of messages; keep one of them.")
-        response = messages.pop().content
-    if not messages or messages[-1].role != "user":
-        raise DataError("messages has no user turn before the response; the last turn before it must be the user's.")
-    close = cells.row_format.thinking.close
-    # Of earlier turns, reasoning models are shown only the answers.
-    history = [
-        Message(m.role, m.content.rpartition(close)[2].lstrip()) if m.role == "assistant" else m for m in messages
+        rows.append((row, rules))
+    return rows
+
+
+def _trained(turns: Sequence[Turn], cells: Cells) -> list[tuple[int, float]]:
+    """Return the place and weight of each turn that is trained: where the row gives weights, those with one."""
+    assistant = [(index, turn) for index, turn in enumerate(turns) if turn.role == "assistant"]
+    if any(turn.weight is not None for _, turn in assistant):
+        weighted = [(index, 1.0 if turn.weight is None else turn.weight) for index, turn in assistant]
+        trained = [(index, weight) for index, weight in weighted if weight > 0]
+        if not trained:
+            raise NothingTrainedError("every turn of the assistant has the weight 0, so nothing of it is trained.")
+        return trained
+    if turns[-1].role != "assistant":
+        raise DataError(
+            "has no spans and no response. List the spans, or name the response with {flag}; the columns are "
+            f"{', '.join(list(cells.values)[:20])}.",
+            flag="--data.columns",
+        )
+    every = [(index, 1.0) for index, _ in assistant]
+    return every if cells.row_format.turns == "all" else every[-1:]
+
+
+def _check_prompt(turns: Sequence[Turn]) -> None:
+    if not turns or turns[-1].role not in ("user", "tool"):
+        raise DataError(
+            "messages has no user turn before the response; the last turn before it must be the user's or a tool's."
+        )
+
+
+def _messages(turns: Sequence[Turn], cells: Cells) -> tuple[Message, ...]:
+    """Return the turns of a prompt, earlier reasoning in the marks that the template knows."""
+    thinking, target = cells.row_format.thinking, cells.row_format.target
+    messages = []
+    for turn in turns:
+        if turn.role == "assistant" and thinking != target and thinking.close in turn.content:
+            think, answer = split_response(turn.content, thinking)
+            turn = replace(turn, content=unwrap_answer(answer or "", cells.row_format), reasoning=think)
+        messages.append(turn.as_message())
+    return tuple(messages)
+
+
+def _spans(turn: Turn, cells: Cells) -> Spans:
+    """Return the spans of a response: by the row's own positions, from its two parts, or by rule."""
+    row_format = cells.row_format
+    if turn.reasoning:
+        if row_format.thinking.close in turn.content:
+            think, answer = split_response(turn.content, row_format.thinking)
+            if think and think != turn.reasoning.strip():
+                raise DataError(f"{turn.name} has its reasoning twice, and the two differ; keep one of them.")
+            content = answer or ""
+        else:
+            content = turn.content.strip()
+        spans, rules = segment(turn.reasoning.strip())
+        answer = unwrap_answer(content, row_format)
+        # A turn that only thinks, as R1-Act's harmful ones do, ends at the closing mark; one that calls does not.
+        return [*spans, *([Span("answer", answer)] if answer or turn.tool_calls else [])], rules
+    positions = [cells.values.get(name) for name in ("summary_end_idx", "next_sentence_end_idx")]
+    if positions != [None, None]:
+        cells.read.update(("summary_end_idx", "next_sentence_end_idx"))
+        return positioned_spans(turn.content, positions, row_format)
+    if not turn.content.strip() and turn.tool_calls:
+        return [Span("answer", "")], []
+    spans, rules = find_spans(turn.content, row_format)
+    if spans[0] == Span("answer", ""):
+        _check_unread_reasoning(cells)
+    return spans, rules
+
+
+def _check_unread_reasoning(cells: Cells) -> None:
+    """Refuse a response without reasoning beside a column that looks like it: it would train a model to think nothing.
+
+    Raises:
+        DataError: there is such a column.
+    """
+    words = ("reason", "think", "thought", "trajectory", "cot", "trace", "analysis", "rationale")
+    taken = cells.read | cells.row_format.ignored
+    names = [
+        name
+        for name, value in cells.values.items()
+        if name not in taken
+        and any(word in name.lower() for word in words)
+        and (text := value[0] if isinstance(value, list) and len(value) == 1 else value)
+        and isinstance(text, str)
+        and len(text.split()) > 2
     ]
-    return tuple(history), response
-
-
-def _message(turn: Any, name: str) -> Message:
-    if not isinstance(turn, dict):
-        raise DataError(f"{name} is {describe_kind(turn)}; a turn is an object with role and content.")
-    role = turn.get("role")
-    if role not in TURN_ROLES:
+    if names:
         raise DataError(
-            f"{name}.role is {quote_name(role)}; it must be {', '.join(TURN_ROLES[:-1])} or {TURN_ROLES[-1]}."
+            f"the response has no reasoning, and {', '.join(names)} may hold it, unread. Read it with {{flag}} "
+            f"reasoning={names[0]}, or leave it out on purpose with --data.ignore {','.join(names)}.",
+            flag="--data.columns",
         )
-    return Message(role, _text(turn.get("content"), f"{name}.content"))
 
 
-def _spans(cells: Cells, response: Any) -> tuple[list[Span], list[str]]:
-    spans = cells.get("spans")
-    if spans is None and response is None:
-        raise DataError(
-            "has no spans and no response. List the spans, or name the response with {flag}.", flag="--data.columns"
-        )
-    if spans is None:
-        return find_spans(_text(response, "response"), cells.row_format)
-    if response is not None:
-        raise DataError("has both spans and a response; a row has one of them. Keep one.")
+def _listed(spans: Any) -> list[Span]:
     if not isinstance(spans, list) or not spans:
         raise DataError(f"spans is {describe_kind(spans)}; it must be a list with at least one span.")
-    return [_span(span, f"spans[{index}]") for index, span in enumerate(spans)], ["listed"]
+    return [_span(span, f"spans[{index}]") for index, span in enumerate(spans)]
 
 
 def _span(span: Any, name: str) -> Span:
@@ -115,33 +216,32 @@ def _span(span: Any, name: str) -> Span:
     return Span(role, text)
 
 
-def find_spans(response: str, row_format: Format) -> tuple[list[Span], list[str]]:
-    """Find the spans of an ordinary response by rule.
+def _tools(cells: Cells) -> tuple[Any, ...]:
+    name, value = cells.find("tools")
+    value = read_json(value, name)
+    if value in (None, []):
+        return ()
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise DataError(f"{name} is {describe_kind(value)}; it must be a list of objects that describe tools.")
+    return tuple(value)
 
-    A response that opens its reasoning and never closes it is one `unsegmented` span of reasoning, without an answer; a
-    response without either delimiter is one `unsegmented` span after empty reasoning.
 
-    Returns:
-        The spans, and the names of the rules that placed one.
+def _switches(cells: Cells) -> dict[str, Any]:
+    name, value = cells.find("chat_template_kwargs")
+    value = read_json(value, name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise DataError(f"{name} is {describe_kind(value)}; it must be an object of the template's variables.")
+    return value
 
-    Raises:
-        DataError: the delimiters stand at several places, or there is no text between them.
-    """
-    thinking = row_format.thinking
-    opened, body = strip_opening(response, thinking)
-    rules: list[str] = []
-    if thinking.close in body:
-        think, answer = split_response(response, thinking)
-        spans, rules = segment(think)
-        if answer is not None:
-            spans.append(Span("answer", answer))
-    else:
-        spans = [Span("unsegmented", body.strip())]
-        if not opened:
-            spans.insert(0, Span("answer", ""))
-    if not any(span.text for span in spans):
-        raise DataError("the response holds nothing but its delimiters; it must hold reasoning or an answer.")
-    return spans, rules
+
+def _row_weight(cells: Cells) -> float:
+    name, value = cells.find("weight")
+    weight = 1.0 if value is None else read_weight(value, name)
+    if weight == 0:
+        raise NothingTrainedError(f"its {name} is 0, so nothing of it is trained.")
+    return weight
 
 
 def _id(value: Any, default: str) -> str:
@@ -149,22 +249,12 @@ def _id(value: Any, default: str) -> str:
         return default
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _text(value, "id")
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"id is {describe_kind(value)}; it must be text or a whole number.")
+    return value
 
 
 def _note(cells: Cells, name: str) -> str:
     """Return the text of the column `name`; empty where it holds no text, as it may in other projects' rows."""
     value = cells.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _text(value: Any, name: str) -> str:
-    if value is None:
-        raise DataError(
-            f"{name} is missing or null; it must be text. Another name is given with {{flag}}.", flag="--data.columns"
-        )
-    if not isinstance(value, str):
-        raise DataError(f"{name} is {describe_kind(value)}; it must be text.")
-    if not value.strip():
-        raise DataError(f"{name} is empty; it must be text.")
-    return value

@@ -8,37 +8,30 @@ A row of plain text, without messages, has only its text and the end. A row is r
 reasoning never goes through the template, because many templates delete it.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Protocol
 
+from alttrain.engine.data.chat_template import ChatTemplate
 from alttrain.engine.data.checks import name_spans
+from alttrain.engine.data.template_text import Template
 from alttrain.engine.errors import DataError, ModelError
-from alttrain.engine.thinking import MARKS
-from alttrain.engine.trace.roles import ROLES, Example, Row
+from alttrain.engine.thinking import MARKS, Thinking
+from alttrain.engine.trace.roles import ROLES, Example, Row, Span
 
 SPAN_IDS: Mapping[str, int] = {role: index for index, role in enumerate(ROLES)}
 
-# Variables by which templates switch reasoning on; a template ignores variables that it does not use.
-THINKING: Mapping[str, bool] = {"enable_thinking": True, "open_thinking": True, "thinking": True}
 
-GIVE_TEMPLATE = "Give one with --data.chat-template FILE."
-
-
-class Tokenizer(Protocol):
+class Tokenizer(Template, Protocol):
     """The part of transformers' fast tokenizers that is used here."""
 
     is_fast: bool
     eos_token: str | None
     eos_token_id: int | None
     all_special_tokens: list[str]
-
-    def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool, **switches: bool
-    ) -> Any:
-        """Return the text of a conversation."""
-        ...
 
     def get_added_vocab(self) -> dict[str, int]:
         """Return the added tokens, which are split off a text before it is tokenised."""
@@ -68,15 +61,27 @@ class Rendered:
 class Renderer:
     """Renders rows as text and tokens for one tokenizer, which it has checked."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        target: Thinking = MARKS,
+        variables: Mapping[str, Any] | None = None,
+        today: date = date(2026, 1, 1),
+    ) -> None:
         """Check that `tokenizer` has what training needs.
 
+        Args:
+            tokenizer: the model's.
+            target: the marks that the reasoning is written with.
+            variables: for the chat template, beside those that switch reasoning on.
+            today: the date that a template gets that reads the clock.
+
         Raises:
+            ConfigError: the chat template does not know one of the variables.
             ModelError: the tokenizer has no chat template, no end-of-sequence token or no offsets, or its template
-                closes the reasoning before the model can begin it.
+                opens or closes the reasoning in a way in which no row can go on.
         """
-        if not getattr(tokenizer, "chat_template", None):
-            raise ModelError(f"the tokenizer has no chat template, which writes the prompt. {GIVE_TEMPLATE}")
+        self.template = ChatTemplate(tokenizer, target, variables, today)
         if not tokenizer.is_fast:
             raise ModelError(
                 "the tokenizer is a slow one, which cannot say where in the text a token stands. "
@@ -88,42 +93,45 @@ class Renderer:
                 "Name its eos_token in tokenizer_config.json."
             )
         self._tokenizer = tokenizer
+        self._target = target
         self._eos: str = tokenizer.eos_token
         self._special = _special_tokens(tokenizer)
-        try:
-            _, opening = self._prompt([{"role": "user", "content": "Hello"}])
-        except DataError as error:
-            raise ModelError(f"{error.sentence} {GIVE_TEMPLATE}") from error
-        if MARKS.close in opening:
-            raise ModelError(f"the chat template closes the reasoning before the model can begin it. {GIVE_TEMPLATE}")
 
     def render(self, row: Row) -> Rendered:
         """Return `row` as text, ready to be tokenised; plain text only gets the end-of-sequence token.
 
-        In all other rows the reasoning is opened by `<think>` and a line break unless the template has just written
-        them, and closed by a line break, `</think>` and a blank line; a row without an answer ends after `</think>`.
-        Where the template has opened the reasoning and it is empty, the line break before `</think>` is left out: with
-        the template's own line break it would become one token, which the model never sees when it generates.
+        In all other rows the reasoning is opened by `<think>` and a line break unless the template has just opened it,
+        and closed by a line break, `</think>` and a blank line; a row without an answer ends after `</think>`. Other
+        target marks have white space of their own. Where the template has opened the reasoning and it is empty, the
+        white space before `</think>` is left out: with the template's own it would become one token, which the model
+        never sees when it generates. Where the template has closed the reasoning, the answer follows.
 
         Raises:
-            DataError: a text holds a special token, or the template refuses the messages.
+            DataError: a text holds a special token or a target mark, or the template refuses the conversation or
+                leaves a part of it out.
         """
         self._check_texts(row)
         if not row.messages:
             return _join(row, [(span.role, span.text) for span in row.spans] + [("end", self._eos)])
         try:
-            prompt, opening = self._prompt([{"role": m.role, "content": m.content} for m in row.messages])
+            prompt = self.template.prompt(row)
+            calls = self.template.calls(row, has_answer=_has_answer(row)) if row.tool_calls else ""
         except DataError as error:
-            raise DataError(f"{error.sentence} Mend the row's messages, or the template.", where=row.where) from error
-        think = MARKS.write_opening(opening)
+            raise error.at(row.where) from error
+        written = [("prompt", prompt.text), ("opening", prompt.opening)]
+        if prompt.is_closed:
+            return _join(row, [*written, *_answer_alone(row), ("answer", calls), ("end", self._eos)])
+        think = self._target.write_opening(prompt.opening)
         roles = [span.role for span in row.spans]
         answer = roles.index("answer") if "answer" in roles else len(roles)
         has_reasoning = any(span.text for span in row.spans[:answer])
-        closing = MARKS.write_closing(on_new_line=has_reasoning or bool(think), has_answer=answer < len(roles))
-        parts = [("prompt", prompt), ("opening", opening), ("think", think)]
+        closing = self._target.write_closing(
+            after_text=has_reasoning or bool(think), has_answer=answer < len(roles) or bool(calls)
+        )
+        parts = [*written, ("think", think)]
         parts += [(span.role, span.text) for span in row.spans[:answer]]
-        parts += [("closing", closing), *((span.role, span.text) for span in row.spans[answer:]), ("end", self._eos)]
-        return _join(row, parts)
+        parts += [("closing", closing), *((span.role, span.text) for span in row.spans[answer:])]
+        return _join(row, [*parts, ("answer", calls), ("end", self._eos)])
 
     def tokenize(self, rendered: Sequence[Rendered]) -> list[Example | DataError]:
         """Return the tokens of each text, or why the text cannot be trained on.
@@ -141,48 +149,40 @@ class Renderer:
             rendered, tokens["input_ids"], tokens["offset_mapping"], prompts, strict=True
         ):
             if input_ids[: len(prompt_ids)] != prompt_ids:
-                examples.append(
-                    DataError(
-                        "the prompt's token ids are not a prefix of the row's, so the model would be "
-                        "trained after a prompt that it is never given. Let the first span begin with a word, not "
-                        "with white space.",
-                        where=r.row.where,
-                    )
-                )
+                examples.append(_joined(r))
                 continue
             span_ids = _locate(self._token_ends(input_ids, offsets), r.parts)
             assert span_ids[-1] == SPAN_IDS["end"]
-            examples.append(Example(r.row.id, list(input_ids), span_ids, r.row.where))
+            examples.append(Example(r.row.id, list(input_ids), span_ids, r.row.where, r.row.weight))
         return examples
 
-    def _prompt(self, conversation: list[dict[str, str]]) -> tuple[str, str]:
-        """Return what the template writes for the conversation, and what it writes to open the assistant's turn."""
-        texts = []
-        for add_generation_prompt in (False, True):
-            try:
-                text = self._tokenizer.apply_chat_template(
-                    conversation, tokenize=False, add_generation_prompt=add_generation_prompt, **THINKING
-                )
-            except Exception as error:  # a template is a program that may raise anything
-                reason = " ".join(str(error).split())[:200]
-                raise DataError(f"the chat template refuses the conversation ({reason}).") from error
-            texts.append(str(text))
-        prompt, whole = texts
-        if not whole.startswith(prompt):
-            raise DataError("the chat template changes the prompt when it opens the assistant's turn.")
-        return prompt, whole[len(prompt) :]
-
     def _check_texts(self, row: Row) -> None:
-        texts = [("the prompt", message.content) for message in row.messages]
-        texts += name_spans(row)
-        for name, text in texts:
-            found = self._special.search(text)
-            if found:
+        spans = name_spans(row)
+        texts = [("the prompt", self._without_marks(message.content)) for message in row.messages]
+        texts += [
+            ("reasoning", str(m.extras["reasoning_content"])) for m in row.messages if m.extras.get("reasoning_content")
+        ]
+        if row.tools or row.tool_calls or any(message.extras.get("tool_calls") for message in row.messages):
+            called = [row.tools, row.tool_calls, [message.extras.get("tool_calls") for message in row.messages]]
+            texts.append(("a tool or a tool call", json.dumps(called, ensure_ascii=False, default=str)))
+        for name, text in texts + spans:
+            if found := self._special.search(text):
                 raise DataError(
                     f"{name} holds {found.group()!r}, a token with a meaning of its own to this "
                     "tokenizer. Take it out.",
                     where=row.where,
                 )
+        for name, text in spans:
+            if mark := next((tag for tag in self._target.tags if tag in text and row.messages), None):
+                raise DataError(
+                    f"{name} holds {mark!r}, which is written around the reasoning. Take it out.", where=row.where
+                )
+
+    def _without_marks(self, text: str) -> str:
+        """Return a turn without the marks around its reasoning, which the template takes out or leaves as it likes."""
+        for mark in self._target.tags:
+            text = text.replace(mark, " ")
+        return text
 
     def _token_ends(self, input_ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
         """Return for each token the position after its last character.
@@ -198,6 +198,46 @@ class Renderer:
                 words = text.rstrip(" ")
                 ends[index] += min(gap, len(text) - len(words)) if words else 0
         return ends
+
+
+def _has_answer(row: Row) -> bool:
+    return any(span.role == "answer" and span.text for span in row.spans)
+
+
+def _answer_alone(row: Row) -> list[tuple[str, str]]:
+    """Return the spans of a row whose reasoning the template has closed; all its text is the answer.
+
+    Raises:
+        DataError: the row has reasoning.
+    """
+    roles = [span.role for span in row.spans if span.text]
+    has_mark_of_none = row.spans[0] == Span("answer", "")
+    if any(role not in ("answer", "unsegmented") for role in roles) or (
+        "unsegmented" in roles and not has_mark_of_none
+    ):
+        raise DataError(
+            "the chat template closes the reasoning before the response, by the row's chat_template_kwargs, and the "
+            "row has reasoning. Take out one of the two.",
+            where=row.where,
+        )
+    return [("answer", span.text) for span in row.spans]
+
+
+def _joined(rendered: Rendered) -> DataError:
+    """Return the error of a row whose prompt ends within a token."""
+    reason = (
+        "the prompt's token ids are not a prefix of the row's, so the model would be trained after a prompt that it is "
+        "never given."
+    )
+    if rendered.text[rendered.prompt_end].isspace():
+        return DataError(
+            f"{reason} Let the first span begin with a word, not with white space.", where=rendered.row.where
+        )
+    return DataError(
+        f"{reason} The chat template is at fault: let what it opens the assistant's turn with end in a token of its "
+        "own (a special token or a line break), with --data.chat-template.",
+        where=rendered.row.where,
+    )
 
 
 def _join(row: Row, parts: Sequence[tuple[str, str]]) -> Rendered:

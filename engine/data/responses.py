@@ -5,6 +5,7 @@ Error messages never quote the response, as it may be harmful.
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from alttrain.engine.data.checks import describe_kind
@@ -51,23 +52,29 @@ def find_spans(response: str, row_format: Format) -> Spans:
 def positioned_spans(response: str, positions: Sequence[Any], row_format: Format) -> Spans:
     """Return the spans of a row of SafeKey's: its understanding and its key sentence end at two characters of it.
 
+    Its authors count from the opening mark and one line break, whatever white space the response has there. In a few of
+    their rows the reasoning is empty, and the positions stand in the answer, which has no spans.
+
     Raises:
         DataError: a position is no number, or they do not stand in the reasoning in this order.
     """
     think, answer = split_response(response, row_format.thinking)
-    begin = response.index(think) if think else 0
+    if not think:
+        return find_spans(response, row_format)
+    begin = len(row_format.thinking.open) + len("\n")
     end = begin + len(think)
     for name, value in zip(("summary_end_idx", "next_sentence_end_idx"), positions, strict=True):
         if not isinstance(value, int) or isinstance(value, bool):
             raise DataError(f"{name} is {describe_kind(value)}; it must be the number of a character of the response.")
-    understood, assessed = positions
+    understood, assessed = (end if value == end + len("\n") else value for value in positions)
     if not begin < understood <= assessed <= end:
         raise DataError(
             f"summary_end_idx {understood} and next_sentence_end_idx {assessed} must follow each other within the "
             f"reasoning, characters {begin} to {end}. Mend them, or leave them out with "
             "--data.ignore summary_end_idx,next_sentence_end_idx."
         )
-    texts = (response[begin:understood], response[understood:assessed], response[assessed:end])
+    cuts = (0, understood - begin, assessed - begin, len(think))
+    texts = [think[start:stop] for start, stop in pairwise(cuts)]
     roles = ("understanding", "assessment", "reasoning")
     spans = [Span(role, text) for role, text in zip(roles, texts, strict=True) if text]
     if answer is not None:
@@ -82,7 +89,7 @@ def unwrap_answer(answer: str, row_format: Format) -> str:
         DataError: the marks that the format names are not there, or those of another format are.
     """
     opening, closing = row_format.answer_marks
-    if not opening and not closing and row_format.thinking == THOUGHT_AND_SOLUTION:
+    if not opening and not closing and row_format.thinking.tags == THOUGHT_AND_SOLUTION.tags:
         opening, closing = ANSWER_MARKS[0]
         if not answer.startswith(opening):
             opening = closing = ""

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.data.columns import Format, parse_columns
 from alttrain.engine.data.rows import read_rows
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.evaluate.config import MeasureConfig, ReadConfig
@@ -26,6 +27,7 @@ from alttrain.engine.evaluate.structure_sets import (
     summarise,
 )
 from alttrain.engine.files import write_output
+from alttrain.engine.thinking import Thinking
 from alttrain.engine.trace.roles import Row
 from alttrain.engine.trace.rule import VERDICTS
 from alttrain.engine.trace.rules import Rules, read_rules
@@ -70,7 +72,9 @@ def read_traces(name: str, data: ReadConfig, rules: Rules) -> tuple[dict[str, Tr
     Raises:
         AlttrainError: the file, or a row of it, cannot be read.
     """
-    read = read_rows([name], data.columns, data.think_open, data.think_close, data.on_bad_row)
+    read = read_rows(
+        [name], Format(parse_columns(data.columns), Thinking(data.think_open, data.think_close)), data.on_bad_row
+    )
     traces = {row.id: read_structure(row, rules) for row in read.rows}
     lines = [f"{name}: {len(traces)} traces, {sum(not trace.sentences for trace in traces.values())} without reasoning"]
     if read.skipped:

@@ -1,6 +1,8 @@
 """A training row: its turns, and the spans of its response with their roles, as text and as tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 ROLES: tuple[str, ...] = (
     "prompt",
@@ -26,6 +28,13 @@ class Message:
 
     role: str
     content: str
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """What else the template is given of the turn: `tool_calls`, `name`, `tool_call_id`, `reasoning_content`."""
+
+    def as_turn(self) -> dict[str, Any]:
+        """Return the turn as chat templates read it; a turn of tool calls alone has None as its content."""
+        content = None if self.extras.get("tool_calls") and not self.content else self.content
+        return {"role": self.role, "content": content, **self.extras}
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,20 @@ class Row:
     label: str
     """`harmful`, `benign`, or empty where the source does not say."""
     messages: tuple[Message, ...] = field(repr=False)
-    """Everything before the response; the last is a user turn. Empty where the row is plain text."""
+    """Everything before the response; the last is a turn of the user or a tool. Empty where the row is plain text."""
     spans: tuple[Span, ...] = field(repr=False)
     """The response in order; for a row of plain text, one `unsegmented` span with that text."""
     source: str
     where: str
     """`file:line`, for errors."""
+    tools: tuple[Any, ...] = ()
+    """The tools that the template tells the model of."""
+    switches: Mapping[str, Any] = field(default_factory=dict)
+    """Variables for the template that this row sets: its `chat_template_kwargs`."""
+    tool_calls: tuple[Any, ...] = ()
+    """The calls that the response makes after its answer, which the template writes."""
+    weight: float = 1.0
+    """What the loss weights of all its tokens are multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +80,5 @@ class Example:
     """The index in ROLES of each token's role; as long as `input_ids`."""
     where: str
     """`file:line`, for errors."""
+    weight: float = 1.0
+    """What the loss weights of all its tokens are multiplied by."""

@@ -36,6 +36,12 @@ def test_defaults_are_valid() -> None:
     [
         ("model", {"path": ""}, "--model.path is missing"),
         ("data", {"train": ()}, "--data.train is missing"),
+        ("data", {"think_open": "[T]"}, "--data.think-open is '[T]' and --data.think-close '</think>': marks belong"),
+        ("data", {"target_close": "[/T]"}, "--data.target-open is '<think>' and --data.target-close '[/T]': marks"),
+        ("data", {"answer_open": "<answer>"}, "--data.answer-open and --data.answer-close belong together"),
+        ("data", {"chat_template_kwargs": "[1]"}, "--data.chat-template-kwargs is '[1]': it must be a JSON object"),
+        ("data", {"chat_template_kwargs": "{"}, "--data.chat-template-kwargs is '{': it must be a JSON object"),
+        ("data", {"date": "today"}, "--data.date is 'today': it must be a date as in 2026-01-31."),
         ("run", {"output": ""}, "--output is missing"),
         ("run", {"seed": -1}, "--seed is -1"),
         ("zero", {"stage": 4}, "--zero.stage is 4: it must be 0, 1, 2 or 3"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.thinking import MARKS, Thinking
+from alttrain.engine.thinking import KNOWN, MARKS, Thinking, find_marks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
     [
         ("", "<think>\n"),
         ("<assistant>", "<think>\n"),
-        ("<assistant><think>", "\n"),
+        ("<assistant><think>", ""),
         ("<assistant><think>\n", ""),
-        ("<think>\n\n", "<think>\n"),
+        ("<think>\n\n", ""),
+        ("<think>\nOkay", "<think>\n"),
     ],
 )
 def test_reasoning_is_opened_by_what_the_template_has_not_written(written: str, opening: str) -> None:
@@ -27,7 +28,7 @@ def test_reasoning_is_opened_by_what_the_template_has_not_written(written: str, 
 
 
 @pytest.mark.parametrize(
-    ("on_new_line", "has_answer", "closing"),
+    ("after_text", "has_answer", "closing"),
     [
         (True, True, "\n</think>\n\n"),
         (True, False, "\n</think>"),
@@ -35,8 +36,22 @@ def test_reasoning_is_opened_by_what_the_template_has_not_written(written: str, 
         (False, False, "</think>"),
     ],
 )
-def test_reasoning_is_closed(on_new_line: bool, has_answer: bool, closing: str) -> None:
-    assert MARKS.write_closing(on_new_line=on_new_line, has_answer=has_answer) == closing
+def test_reasoning_is_closed(after_text: bool, has_answer: bool, closing: str) -> None:
+    assert MARKS.write_closing(after_text=after_text, has_answer=has_answer) == closing
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.open)
+def test_the_marks_of_a_known_family_come_with_its_white_space(known: Thinking) -> None:
+    assert find_marks(known.open, known.close) == known
+    text = known.write_opening("") + "a" + known.write_closing(after_text=True, has_answer=True) + "b"
+    assert text == f"{known.open}{known.after_open}a{known.before_close}{known.close}{known.after_close}b"
+
+
+def test_other_marks_are_written_as_ours_unless_they_hold_white_space() -> None:
+    assert find_marks("[T]", "[/T]") == Thinking("[T]", "[/T]", "\n", "\n", "\n\n")
+    assert find_marks("[T] ", "\\n\\n[/T]\n") == Thinking("[T]", "[/T]", " ", "\n\n", "\n")
+    with pytest.raises(ConfigError, match=r"^--data\.think-close is empty"):
+        find_marks("[T]", "\n")
 
 
 def test_no_span_may_hold_either_mark() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 import torch
@@ -188,3 +189,30 @@ def test_on_cuda_without_a_host_sync() -> None:
         assert torch.equal(ours.loss_weights.cpu(), theirs.loss_weights)
         assert torch.equal(ours.rows.cpu(), theirs.rows)
         assert torch.equal(ours.position_ids.cpu(), theirs.position_ids)
+
+
+@pytest.mark.parametrize("per", ["weight", "token", "example"])
+def test_a_row_of_weight_2_is_a_row_that_stands_twice(per: Per) -> None:
+    loss = LossConfig(prompt=0.0, assessment=2.0, per=per)
+    rows = [
+        Example("a", [1, 2, 3, 4], [0, 3, 4, 8], "f:1"),
+        Example("b", [5, 6, 7, 8, 9], [0, 1, 3, 3, 4], "f:2"),
+        Example("c", [1, 2], [0, 0], "f:3"),
+    ]
+    once = Collator(loss, CPU).collate([[rows[0], replace(rows[1], weight=2.0)], [rows[2]]])
+    twice = Collator(loss, CPU).collate([[rows[0], rows[1]], [rows[1], rows[2]]])
+    if per == "token":  # the denominator counts tokens, whatever they weigh
+        assert once.denominator == Collator(loss, CPU).collate([rows]).denominator
+    else:
+        assert once.denominator.item() == pytest.approx(twice.denominator.item(), rel=1e-6)
+    assert once.weight_sum.item() == twice.weight_sum.item()
+    sums = [sum(b.loss_weights.double().sum().item() for b in step.micro_batches) for step in (once, twice)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-6)
+
+
+def test_rows_without_weights_of_their_own_take_the_same_path_as_before() -> None:
+    rows = [Example("a", [1, 2, 3], [0, 3, 4], "f:1"), Example("b", [5, 6], [0, 3], "f:2", 1.0)]
+    plain = Collator(LossConfig(), CPU).collate([rows])
+    half = Collator(LossConfig(), CPU).collate([[replace(row, weight=0.5) for row in rows]])
+    assert torch.equal(half.micro_batches[0].loss_weights, plain.micro_batches[0].loss_weights * 0.5)
+    assert half.denominator == plain.denominator * 0.5

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.data.columns import Cells, Format, parse_columns
+from alttrain.engine.data.columns import Cells, Format, parse_columns, read_json
 from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.thinking import Thinking
 
@@ -34,7 +34,7 @@ def test_a_value_is_found_under_the_name_that_the_source_has_for_it() -> None:
 
 def test_a_named_column_must_be_there() -> None:
     with pytest.raises(
-        DataError, match=r"^no column 'q', which --data\.columns names for prompt; name one that is there\.$"
+        DataError, match=r"^no column 'q', which --data\.columns names for prompt; name one that is there \(prompt\)\.$"
     ):
         Cells({"prompt": "x"}, Format({"prompt": "q"})).get("prompt")
 
@@ -67,6 +67,37 @@ def test_plain_text_is_told_from_a_conversation(
     values: dict[str, Any], columns: dict[str, str], expected: bool
 ) -> None:
     assert Cells(values, Format(columns)).are_plain_text() is expected
+
+
+@pytest.mark.parametrize("name", ["images", "videos", "audio", "documents", "functions", "function_call"])
+def test_a_column_that_changes_the_meaning_of_a_row_and_is_not_read_refuses_it(name: str) -> None:
+    with pytest.raises(DataError, match=rf"^{name} "):
+        Cells({"prompt": "x", name: ["y"]}, Format()).check()
+    Cells({"prompt": "x", name: []}, Format()).check()
+    Cells({"prompt": "x", name: ["y"]}, Format(ignored=frozenset({name}))).check()
+    Cells({"prompt": "x", name: ["y"]}, Format({"tools": name})).check()
+
+
+def test_what_nobody_reads_is_told() -> None:
+    cells = Cells(
+        {"prompt": "x", "score": 3, "note": "", "other": None, "own": "y"}, Format(ignored=frozenset({"own"}))
+    )
+    assert cells.unread() == ["prompt", "score"]
+    assert cells.get("prompt") == "x"
+    cells.unread_keys.add("messages[].id")
+    assert cells.unread() == ["score", "messages[].id"]
+
+
+def test_an_answer_is_a_response_beside_reasoning_alone() -> None:
+    assert Cells({"reasoning": "a", "answer": "b"}, Format()).get("response") == "b"
+    assert Cells({"answer": "b"}, Format()).get("response") is None
+    assert Cells({"reasoning": "a", "answer": "b", "output": "c"}, Format()).get("response") == "c"
+
+
+def test_json_text_is_what_it_holds() -> None:
+    assert read_json('[{"a": 1}]', "tools") == read_json([{"a": 1}], "tools") == [{"a": 1}]
+    with pytest.raises(DataError, match=r"^tools is text, and not JSON;"):
+        read_json("[", "tools")
 
 
 def test_no_span_may_hold_the_source_s_delimiters_nor_ours() -> None:

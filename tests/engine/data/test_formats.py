@@ -78,9 +78,16 @@ def test_messages_end_in_a_user_turn_or_in_the_response() -> None:
     assert answered.spans == native.spans
 
 
-def test_earlier_turns_lose_their_reasoning() -> None:
-    turns = [USER, {"role": "assistant", "content": "<think>\nIt asks.\n</think>\n\nYes."}, USER]
-    assert parse({"messages": turns, "spans": SPANS}).messages[1] == Message("assistant", "Yes.")
+def test_earlier_turns_are_the_template_s_to_write() -> None:
+    """Their marks are changed only where the template does not know them."""
+    content = "<think>\nIt asks.\n</think>\n\nYes."
+    turns = [USER, {"role": "assistant", "content": content}, USER]
+    assert parse({"messages": turns, "spans": SPANS}).messages[1] == Message("assistant", content)
+    apart = [USER, {"role": "assistant", "content": "Yes.", "thinking": "It asks."}, USER]
+    thought = Message("assistant", "Yes.", {"reasoning_content": "It asks."})
+    assert parse({"messages": apart, "spans": SPANS}).messages[1] == thought
+    foreign = [USER, {"role": "assistant", "content": "[T]It asks.[/T]Yes."}, USER]
+    assert parse({"messages": foreign, "spans": SPANS}, Format({}, Thinking("[T]", "[/T]"))).messages[1] == thought
 
 
 def test_columns_and_delimiters_may_have_other_names() -> None:
@@ -123,14 +130,17 @@ def _span(**changes: Any) -> dict[str, Any]:
         ({"spans": SPANS}, "prompt is missing or null; it must be text."),
         (_with(prompt=" \n"), "prompt is empty; it must be text."),
         (_with(prompt=5), "prompt is a number; it must be text."),
-        (_with(prompt=[USER]), "prompt is a list; it must be text."),
+        (_with(prompt=[5]), "prompt[0] is a number; a turn is an object with role and content."),
         (_with(question="Hello?"), "has the columns prompt and question, and any may be the prompt."),
         (_with(messages=[USER]), "has both messages and prompt; a row has one of them."),
-        (_with(id=""), "id is empty; it must be text."),
-        (_with(id=True), "id is true or false; it must be text."),
+        (_with(id=""), "id is empty text; it must be text or a whole number."),
+        (_with(id=True), "id is true or false; it must be text or a whole number."),
         (_with(spans=[]), "spans is an empty list; it must be a list with at least one span."),
         (_with(spans="x"), "spans is other text; it must be a list with at least one span."),
-        (_with(spans=None), "has no spans and no response. List the spans, or name the response with --data.columns."),
+        (
+            _with(spans=None),
+            "has no spans and no response. List the spans, or name the response with --data.columns; the columns are",
+        ),
         (_with(response="x"), "has both spans and a response; a row has one of them. Keep one."),
         (_with(spans=["x"]), "spans[0] is other text; a span is an object with role and text."),
         (
@@ -148,22 +158,22 @@ def _span(**changes: Any) -> dict[str, Any]:
         ({"messages": [], "spans": SPANS}, "messages is an empty list; it must be a list with at least one turn."),
         ({"messages": [5], "spans": SPANS}, "messages[0] is a number; a turn is an object with role and content."),
         (
-            {"messages": [{"role": "tool", "content": "x"}], "spans": SPANS},
-            "messages[0].role is 'tool'; it must be system, user or assistant.",
+            {"messages": [{"role": "critic", "content": "x"}], "spans": SPANS},
+            "messages[0].role is 'critic'; it must be one of system, developer, user, assistant, tool.",
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "text"}]}], "spans": SPANS},
-            "messages[0].content is a list; it must be text.",
+            "messages[0].content[0] is a part of type 'text'; a part must hold one text, reasoning or tool call.",
         ),
         (
             {"messages": [{"role": "assistant", "content": "x"}]},
-            "messages has no user turn before the response; the last turn before it must be the user's.",
+            "messages has no user turn before the response; the last turn before it must be the user's or a tool's.",
         ),
         (
             {"messages": [USER, {"role": "assistant", "content": "x"}], "spans": SPANS},
             "has both spans and a response; a row has one of them. Keep one.",
         ),
-        ({"text": " "}, "text is empty; it must be text."),
+        ({"text": " "}, "text is empty; it must hold text."),
         ({"text": 5}, "text is a number; it must be text."),
         ({"text": "a</think>"}, "text holds the tag '</think>', which is written around the reasoning"),
         ({"text": "a\ud800"}, "text holds half of a surrogate pair, which no text may;"),

@@ -211,7 +211,7 @@ def test_the_text_of_a_row(name: str, load: Load) -> None:
     opening = OPENINGS[name]
     assert prompt.endswith(opening)
     assert ("<think>" in prompt) == (opening != "")
-    opened = prompt + "<think>\n".removeprefix(opening)
+    opened = prompt + ("" if opening else "<think>\n")
     eos = tokenizer.eos_token
     think, answer = "The user asks for a sum. It is harmless. So 1 + 1 is 2.", "It is 2."
     renderer = Renderer(tokenizer)
@@ -224,7 +224,7 @@ def test_the_text_of_a_row(name: str, load: Load) -> None:
     empty_answer = make_row(*FULL[:3], Span("answer", ""))
     assert renderer.render(empty_answer).text == f"{opened}{think}\n</think>\n\n{eos}"
     # Where the template wrote the line break, a second would make one token with it, and the prompt no prefix.
-    line = "" if opening == "<think>\n" else "\n"
+    line = "" if opening else "\n"
     assert renderer.render(make_row(FULL[3])).text == f"{opened}{line}</think>\n\n{answer}{eos}"
 
 
@@ -347,7 +347,8 @@ def test_added_tokens_of_white_space_are_text(changeable: Callable[[], Any]) -> 
         ),
         (
             {"chat_template": "a{% if add_generation_prompt %}<think>\n\n</think>{% endif %}"},
-            "the chat template closes the reasoning before the model can begin it. Give one with",
+            "the chat template closes the reasoning before the model can begin it. Give it the variable that opens it, "
+            "with --data.chat-template-kwargs, or another template, with --data.chat-template.",
         ),
     ],
 )
@@ -377,9 +378,7 @@ def test_a_template_may_refuse_a_row(changeable: Callable[[], Any]) -> None:
     turns = (Message("system", "Be kind."), Message("user", "Hello?"))
     with pytest.raises(DataError) as error:
         Renderer(tokenizer).render(Row("a", "", turns, FULL, "", "f.jsonl:7"))
-    assert str(error.value) == (
-        "f.jsonl:7: the chat template refuses the conversation (no system). Mend the row's messages, or the template."
-    )
+    assert str(error.value) == ("f.jsonl:7: the chat template refuses the conversation (no system).")
 
 
 @pytest.mark.parametrize("name", ["r1-qwen", "r1-llama", "qwen3"])
