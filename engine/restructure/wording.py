@@ -185,20 +185,33 @@ def _problems(wording: Wording) -> Iterator[tuple[str, str]]:
                 yield f"{label}.frames[{index}]", problem
                 continue
             for place, topic in _places(wording, label):
-                first = (topic.kinds[0], topic.reasons[0])
-                tried = [(kind, first[1], f"kinds[{at}]") for at, kind in enumerate(topic.kinds)]
-                tried += [(first[0], reason, f"reasons[{at}]") for at, reason in enumerate(topic.reasons)]
-                for kind, reason, part in tried:
-                    found = rules.read(frame.format(kind=kind, reason=reason))
-                    if [(one.label, one.verdict) for one in found] != [("assessment", label)]:
-                        read = "several sentences" if len(found) > 1 else (found[0].verdict or "no verdict")
-                        yield (
-                            f"{label}.frames[{index}] with {place}.{part}",
-                            f"reads as {read} to the rules of engine/trace/rules.py; it must be one sentence that says "
-                            f"{label}. Word it otherwise.",
-                        )
+                for part, kind, reason in _fillings(topic):
+                    if problem := _verdict_problem(rules, label, frame.format(kind=kind, reason=reason)):
+                        yield f"{label}.frames[{index}] with {place}.{part}", problem
+        other = "benign" if label == "harmful" else "harmful"
+        for place, topic in _places(wording, label):
+            for part, kind, reason in _fillings(topic):
+                if rules.label(kind if part.startswith("kinds") else reason).verdict == other:
+                    yield f"{place}.{part}", f"reads as {other} by itself. Word it otherwise."
     yield from _unreached_names(wording)
     yield from _judging(wording, rules)
+
+
+def _fillings(topic: Topic) -> Iterator[tuple[str, str, str]]:
+    """Yield (place, kind, reason): every kind with the first reason, and every reason with the first kind."""
+    yield from ((f"kinds[{index}]", kind, topic.reasons[0]) for index, kind in enumerate(topic.kinds))
+    yield from ((f"reasons[{index}]", topic.kinds[0], reason) for index, reason in enumerate(topic.reasons))
+
+
+def _verdict_problem(rules: Rules, label: Label, assessment: str) -> str:
+    found = [rules.label(text) for text in rules.split(assessment)]
+    if [(one.label, one.verdict) for one in found] == [("assessment", label)]:
+        return ""
+    read = "several sentences" if len(found) > 1 else (found[0].verdict or "no verdict")
+    return (
+        f"reads as {read} to the rules of engine/trace/rules.py; it must be one sentence that says {label}. "
+        "Word it otherwise."
+    )
 
 
 def _frame_problem(frame: str) -> str:

@@ -34,3 +34,4 @@ def test_both_labels_are_read_by_the_same_settings() -> None:
 def test_the_default_is_the_published_mixture() -> None:
     config = BuildConfig()
     assert (config.num_harmful, config.num_benign, config.structure) == (900, 100, "full")
+    assert (config.assess.phrases, config.overwrite) == ("", False)
