@@ -4,6 +4,7 @@ Two texts are the same when their normalised forms are equal: form is disregarde
 not found.
 """
 
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -95,6 +96,8 @@ def forms_of(messages: Sequence[Message]) -> set[str]:
 def read_avoided(name: str) -> Avoided:
     """Return the texts of every cell of a delimited table, or of every string in the rows of another source.
 
+    A cell that holds JSON is compared whole and string by string.
+
     A table's first row is compared like the others, but for single words, which are the names of its columns. Of a
     table or row with `instruction` and `input`, the two joined are compared as well. Numbers, and short texts in
     columns that hold labels, are not.
@@ -105,10 +108,11 @@ def read_avoided(name: str) -> Avoided:
     """
     path = Path(name)
     is_table = content_suffix(path) in TABLES
-    found = list(_table_texts(path, name) if is_table else _source_texts(name))
-    counts = Counter(column for column, _ in found)
+    found = _table_texts(path, name) if is_table else _source_texts(name)
+    normalised = [(column, normalise(text)) for column, text in found if not _NUMBER.fullmatch(text)]
+    normalised = [(column, text) for column, text in normalised if text]
+    counts = Counter(column for column, _ in normalised)
     values: dict[str, set[str]] = {}
-    normalised = [(column, normalise(text)) for column, text in found]
     for column, text in normalised:
         values.setdefault(column, set()).add(text)
     holds_labels = {
@@ -124,7 +128,7 @@ def read_avoided(name: str) -> Avoided:
 
 
 def _table_texts(path: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (column, text) of the cells that hold letters; the column is empty where the first row names none."""
+    """Yield (column, text) of the cells; the column is empty where the first row names none."""
     table = read_table(path, name)
     if not table.rows:
         return
@@ -139,7 +143,8 @@ def _table_texts(path: Path, name: str) -> Iterator[tuple[str, str]]:
         else:
             texts = list(zip(header, row.cells, strict=True))
             texts += _joined(dict(texts))
-        yield from (pair for pair in texts if not _NUMBER.fullmatch(pair[1]))
+        for column, text in texts:
+            yield from _strings(text, column)
     if content_suffix(path) == ".txt" and table.delimiter:
         for row in table.rows:  # each line may be a text as well
             yield "", table.delimiter.join(row.cells)
@@ -149,12 +154,13 @@ def _source_texts(name: str) -> Iterator[tuple[str, str]]:
     for item in read_source(name):
         if isinstance(item.value, DataError):
             raise item.value
-        yield from (pair for pair in _strings(item.value, "") if not _NUMBER.fullmatch(pair[1]))
+        yield from _strings(item.value, "")
 
 
 def _strings(value: Any, column: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield column, value
+        yield from _strings(_from_json(value), column)
     elif isinstance(value, dict):
         for key, part in value.items():
             yield from _strings(part, str(key))
@@ -162,6 +168,16 @@ def _strings(value: Any, column: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _strings(part, column)
+
+
+def _from_json(cell: str) -> Any:
+    """Return the list or object that a text holds as JSON, such as the turns of a conversation; None where none is."""
+    if not cell.startswith(("[", "{")):
+        return None
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _joined(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -110,14 +110,19 @@ def is_same_file(first: str, second: str) -> bool:
 def none_remains(source: Ordinary, dropped: Sequence[Dropped]) -> DataError:
     """Return the error that says why no row of a source can be used, with the number of rows for each reason."""
     reasons = Counter(row.reason for row in dropped).most_common()
-    listed = "; ".join(f"{count} rows: {reason.rstrip('.')}" for reason, count in reasons[:MOST_REASONS])
+    listed = "; ".join(f"{count_rows(count)}: {reason.rstrip('.')}" for reason, count in reasons[:MOST_REASONS])
     if len(reasons) > MOST_REASONS:
         others = sum(count for _, count in reasons[MOST_REASONS:])
-        listed += f"; {others} rows: {len(reasons) - MOST_REASONS} other reasons"
+        listed += f"; {count_rows(others)}: {len(reasons) - MOST_REASONS} other reasons"
     return DataError(
-        f"none of its {len(dropped)} rows remains as {source.label}, and nothing is written. {listed}.",
+        f"none of its {count_rows(len(dropped))} remains as {source.label}, and nothing is written. {listed}.",
         where=source.config.path,
     )
+
+
+def count_rows(count: int) -> str:
+    """Return the number with its noun."""
+    return f"{count} {'row' if count == 1 else 'rows'}"
 
 
 def short_names(files: Sequence[str]) -> dict[str, str]:

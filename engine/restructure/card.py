@@ -108,9 +108,13 @@ def _labels_sentence(source: Ordinary) -> str:
     if not source.label_columns:
         return f"{name}: {counts['none']} rows, none has one; the flag alone says that they are {source.label}."
     columns = ", ".join(source.label_columns)
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    unknown = counts["not understood"] + counts["none"]
-    return f"{name}, in {columns}: {said}" + (f"; the last two are taken as {source.label}." if unknown else ".")
+    said = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS}
+    if source.unknown_labels:
+        said["not understood"] += f" ({', '.join(source.unknown_labels)})"
+    end = "."
+    if counts["not understood"] or counts["none"]:
+        end = f"; the last two are taken as {source.label}, and --{source.label}.where chooses among them."
+    return f"{name}, in {columns}: {', '.join(said.values())}{end}"
 
 
 def _cells(file: Compared) -> str:

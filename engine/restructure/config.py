@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alttrain.engine.data.content import COMPRESSIONS
 from alttrain.engine.restructure.structures import Structure
 from alttrain.engine.thinking import MARKS
 
@@ -36,7 +37,8 @@ class SourceConfig:
     @property
     def title(self) -> str:
         """The source's name in rows and card."""
-        return self.name or Path(self.path).stem
+        path = Path(self.path)
+        return self.name or (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).stem
 
     @property
     def slug(self) -> str:

@@ -4,6 +4,7 @@ An assessment is a frame filled with a name for the kind of request and a reason
 only the assessment says whether a request is harmful, so a control without an assessment contains no judgement.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ class Topic:
     """The phrases for one kind of request."""
 
     names: tuple[str, ...]
-    """Substrings of category names, in lower case, by which the topic is found."""
+    """Substrings of category names, in NFKC and lower case, by which the topic is found."""
     kinds: tuple[str, ...]
     """Noun phrases: `it asks for ...`."""
     reasons: tuple[str, ...]
@@ -25,7 +26,8 @@ class Topic:
 
     def is_named(self, categories: Sequence[str]) -> bool:
         """Return whether one of `categories` holds one of the topic's names."""
-        return any(name in category.lower() for category in categories for name in self.names)
+        plain = [unicodedata.normalize("NFKC", category).lower() for category in categories]
+        return any(name in category for category in plain for name in self.names)
 
 
 HARMFUL_FRAMES = (

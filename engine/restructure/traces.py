@@ -23,6 +23,9 @@ from alttrain.engine.restructure.tags import find_tag, find_template
 from alttrain.engine.restructure.wording import Label
 from alttrain.engine.thinking import MARKS, Thinking
 
+MOST_UNKNOWN = 5
+"""How many labels that are not understood are named."""
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -52,6 +55,8 @@ class Ordinary:
     none; rows that --*.where does not take are not counted."""
     label_columns: tuple[str, ...] = ()
     """The columns in which these labels stand."""
+    unknown_labels: tuple[str, ...] = ()
+    """The first few labels that are not understood: numbers and short names."""
 
 
 def read_ordinary(config: SourceConfig) -> Ordinary:
@@ -77,6 +82,7 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
     label_columns = (columns["label"],) if "label" in columns else LABEL_COLUMNS
     found = Ordinary(config, label, sha256_of(config.path), [], [])
     seen: dict[str, None] = {}
+    unknown: dict[str, None] = {}
     for item in items:
         try:
             if isinstance(item.value, DataError):
@@ -86,11 +92,13 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
             own = own_label(_values(item), label_columns, label)
             found.labels[own.verdict] += 1
             seen.setdefault(own.column)
+            if own.verdict == "not understood" and len(unknown) < MOST_UNKNOWN:
+                unknown.setdefault(_name_label(_values(item)[own.column]))
             _check_label(own, label)
             found.traces.append(read_trace(item, config, label, row_format))
         except DataError as error:
             found.unusable.append(Dropped(item.where, config.title, label, error.in_section(label).sentence))
-    return replace(found, label_columns=tuple(filter(None, seen)))
+    return replace(found, label_columns=tuple(filter(None, seen)), unknown_labels=tuple(unknown))
 
 
 def _check_source(items: Sequence[Item], config: SourceConfig, columns: Mapping[str, str], where: Where) -> None:
@@ -104,6 +112,10 @@ def _check_source(items: Sequence[Item], config: SourceConfig, columns: Mapping[
     if any(isinstance(row, dict) for row in rows):
         check_named(rows, named, config.path)
         check_values(rows, where, config.path)
+
+
+def _name_label(value: Any) -> str:
+    return str(value) if isinstance(value, (bool, int, float)) else quote_name(value)
 
 
 def _check_label(own: OwnLabel, label: Label) -> None:

@@ -10,15 +10,16 @@ A file for --assess.phrases is JSON of the form that --assess.write-phrases writ
      "benign": {"frames": [...], "topics": [{"names": [...], "kinds": [...], "reasons": [...]}, ...],
                 "otherwise": {"kinds": [...], "reasons": [...]}}}
 
-A topic speaks for the categories that hold one of its `names`, in lower case; the first that fits is taken, and
-`otherwise` where none does. A frame is one sentence with {kind} and {reason} once each. A harmful trace ends with a
-decision and one of the topic's `turns`, or of the general ones where the topic has none, and is answered by a refusal
+A topic speaks for the categories that hold one of its `names`, in lower case and NFKC; the first that fits is taken,
+and `otherwise` where none does. A frame is one sentence with {kind} and {reason} once each. A harmful trace ends with
+a decision and one of the topic's `turns`, or of the general ones where the topic has none, and is answered by a refusal
 and one of the topic's `offers`. `topics` may be empty; no other list may. Everything is checked with the rules of the
 structure metric, which know English and Chinese: they must read a harmful frame as the verdict harmful and a benign one
 as benign, whatever is put into it, a decision or a refusal as no assessment, and a refusal as one.
 """
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -234,8 +235,8 @@ def _unreached_names(wording: Wording) -> Iterator[tuple[str, str]]:
         for index, topic in enumerate(topics):
             for at, name in enumerate(topic.names):
                 place = f"{label}.topics[{index}].names[{at}]"
-                if name != name.lower():
-                    yield place, "is not in lower case, and would match no category; write it so."
+                if name != unicodedata.normalize("NFKC", name).lower():
+                    yield place, "is not in lower case (and NFKC), and would match no category; write it so."
                 elif (reached := wording.topic(label, (name,))) is not topic:
                     first = topics.index(reached)
                     yield (

@@ -109,6 +109,7 @@ def read(tmp_path: Path, name: str, content: str | bytes) -> Avoided:
         ("a.json", '[{"id": 1, "prompt": "boil an EGG!"}]'),
         ("a.jsonl", '{"instruction": "Boil", "input": "an egg"}\n'),
         ("a.csv", "instruction,input\nBoil,an egg\n"),
+        ("a.csv", 'id,turns\n1,"[{""role"": ""user"", ""content"": ""Boil an egg""}]"\n'),
     ],
 )
 def test_texts_are_found_in_every_kind_of_file(tmp_path: Path, name: str, content: str | bytes) -> None:

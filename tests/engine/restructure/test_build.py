@@ -252,10 +252,10 @@ def test_an_error_lists_why_no_row_remains(made: dict[str, Any], tmp_path: Path)
         build.build(BuildConfig(**(made | {"benign": BenignConfig(path)})))
     assert str(caught.value) == (
         f"{path}: none of its 4 rows remains as benign, and nothing is written. 2 rows: its own label in 'label' says "
-        "harmful. Where another column labels the prompt, name it with --benign.columns label=NAME; 1 rows: the "
-        "response has no reasoning between its delimiters; a trace needs some; 1 rows: the answer holds the tag "
-        "'<answer>' of another format, which would be trained. Name the marks around the answer with --benign.answer-open "
-        "and --benign.answer-close."
+        "harmful. Where another column labels the prompt, name it with --benign.columns label=NAME; 1 row: the "
+        "response has no reasoning between its delimiters; a trace needs some; 1 row: the answer holds the tag "
+        "'<answer>' of another format, which would be trained. Name the marks around the answer with "
+        "--benign.answer-open and --benign.answer-close."
     )
     assert not Path(made["output"]).exists()
     said = build.build(BuildConfig(**(made | {"benign": BenignConfig(path), "num_benign": 0})))

@@ -19,7 +19,14 @@ IN_CELL = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; \\| \\| \\`&lt;b&gt;\\`"
 HARMFUL = Ordinary(SourceConfig("data/star.json", licence="CC0"), "harmful", "ab12", [], [])
 LABELS: Counter[Verdict] = Counter({"benign": 3, "harmful": 2, "not understood": 1})
 BENIGN = Ordinary(
-    BenignConfig("data/maths.jsonl", name="maths"), "benign", "cd34", [], [], LABELS, ("label", "is_safe")
+    BenignConfig("data/maths.jsonl", name="maths"),
+    "benign",
+    "cd34",
+    [],
+    [],
+    LABELS,
+    ("label", "is_safe"),
+    ("0", "'odd'"),
 )
 FACTS = DataFacts(
     file="train.jsonl",
@@ -63,8 +70,8 @@ def test_what_the_card_states() -> None:
     assert "| held_out.csv | 0a0b | 12 | 5 | 1 |" in card
     assert "- Labels of star (harmful): 0 rows, none has one; the flag alone says that they are harmful.\n" in card
     assert (
-        "- Labels of maths (benign), in label, is_safe: 2 harmful, 3 benign, 1 not understood, 0 none; the last two "
-        "are taken as benign.\n"
+        "- Labels of maths (benign), in label, is_safe: 2 harmful, 3 benign, 1 not understood (0, 'odd'), 0 none; the "
+        "last two are taken as benign, and --benign.where chooses among them.\n"
     ) in card
     assert "The templates are the built-in ones of `engine/restructure/phrases.py`." in card
     assert (
@@ -88,8 +95,8 @@ def test_the_summary_has_the_same_numbers() -> None:
         "tokens a row: 14.0 on average, 30 at most.",
         "Of 4 benign rows asked for, 1 remain: all are taken.",
         "Labels of star (harmful): 0 rows, none has one; the flag alone says that they are harmful.",
-        "Labels of maths (benign), in label, is_safe: 2 harmful, 3 benign, 1 not understood, 0 none; the last two are "
-        "taken as benign.",
+        "Labels of maths (benign), in label, is_safe: 2 harmful, 3 benign, 1 not understood (0, 'odd'), 0 none; the "
+        "last two are taken as benign, and --benign.where chooses among them.",
         "Compared with held_out.csv: 12 cells (5 short ones in columns of labels left aside).",
         "Left out: 1 of star: its prompt stands in held_out.csv",
     ]

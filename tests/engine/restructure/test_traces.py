@@ -114,7 +114,7 @@ def test_labels_are_counted_and_those_that_contradict_left_out(source: Path) -> 
     values = ["benign", "harmful", "odd", None, "safe"]
     found = read(source, *(GOOD | {"label": value} for value in values))
     assert found.labels == {"benign": 2, "harmful": 1, "not understood": 1, "none": 1}
-    assert found.label_columns == ("label",)
+    assert (found.label_columns, found.unknown_labels) == (("label",), ("'odd'",))
     assert [trace.id for trace in found.traces] == ["myset1-1", "myset1-3", "myset1-4", "myset1-5"]
     (dropped,) = found.unusable
     assert dropped.reason.startswith("its own label in 'label' says harmful. Where another column labels the prompt")
