@@ -63,8 +63,9 @@ def normalise(text: str) -> str:
     if not (text.isascii() and text.isprintable()):
         text = unicodedata.normalize("NFKC", text).translate(_QUOTES).translate(_DASHES)
         text = "".join(char for char in text if not _has_no_width(char))
-    text = " ".join(re.sub(r"'+", "'", text).split())
-    text = re.sub(r" ?-[- ]*", "-", text)
+    if "''" in text or "-" in text or not text.isascii():
+        text = " ".join(re.sub(r"'+", "'", text).split())
+        text = re.sub(r"-[- ]*", "-", text.replace(" -", "-"))
     end = len(text)
     while end and (text[end - 1] == " " or unicodedata.category(text[end - 1]).startswith("P")):
         end -= 1
@@ -84,13 +85,13 @@ def forms_of(messages: Sequence[Message]) -> set[str]:
     system = [message.content for message in messages if message.role == "system"]
     turns = [message.content for message in messages if message.role != "system"]
     asked = [message.content for message in messages if message.role == "user"]
-    alone = {normalise(text) for text in asked}
-    if len(asked) > 1:
-        alone = {text for text in alone if len(text.encode()) >= _SHORT_TURN}
-    texts = ["\n".join(turns)]
+    texts = {"\n".join(turns)}
     if system:
-        texts += ["\n".join([*system, *turns]), *("\n".join([*system, text]) for text in asked)]
-    return (alone | {normalise(text) for text in texts}) - {""}
+        texts |= {"\n".join([*system, *turns]), *("\n".join([*system, text]) for text in asked)}
+    if len(turns) > 1:
+        alone = {normalise(text) for text in asked}
+        return {normalise(text) for text in texts} | {one for one in alone if len(one.encode()) >= _SHORT_TURN}
+    return {normalise(text) for text in texts} - {""}
 
 
 def read_avoided(name: str) -> Avoided:

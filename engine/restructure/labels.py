@@ -16,8 +16,11 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 LABEL_COLUMNS = (
     "label", "data_type", "prompt_label", "prompt_harm_label", "prompt_safety", "is_harmful", "is_unsafe", "is_safe",
     "is_benign", "prompt_harmful", "prompt_is_harmful", "harmful", "unsafe", "safe", "benign",
+    "type", "prompt_type", "category", "subset",
 )  # fmt: skip
 """The columns read as labels where --*.columns names none."""
+
+_MOSTLY_TOPICS = ("type", "prompt_type", "category", "subset")
 
 _HARMFUL = (
     "harmful", "unsafe", "malicious", "toxic", "jailbreak", "vanilla_harmful", "adversarial_harmful",
@@ -50,13 +53,21 @@ def own_label(row: Mapping[str, Any], columns: Sequence[str], expected: str) -> 
 
     Args:
         row: the source's values by the source's names.
-        columns: the columns to read; null counts as missing.
+        columns: the columns to read; null and empty text count as missing. In columns that mostly hold topics, what is
+            not understood does too, unless the column is the only one.
         expected: `harmful` or `benign`: of several labels the first that says the other counts, then one that agrees.
     """
-    found = [OwnLabel(read_label(name, row[name]), name) for name in columns if row.get(name) is not None]
+    values = [(name, row.get(name)) for name in columns]
+    found = [OwnLabel(read_label(name, value), name) for name, value in values if not _is_missing(value)]
+    if len(columns) > 1:
+        found = [one for one in found if one.verdict != "not understood" or one.column not in _MOSTLY_TOPICS]
     understood = [label for label in found if label.verdict != "not understood"]
     contradiction = next((label for label in understood if label.verdict != expected), None)
     return contradiction or next(iter(understood + found), OwnLabel("none"))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def read_label(column: str, value: Any) -> Verdict:

@@ -94,7 +94,9 @@ def list_names(names: Iterable[str]) -> str:
 
 
 def texts_of(value: Any) -> frozenset[str]:
-    """Return a cell's value in lower case as --*.where writes it; of a list, each item's."""
+    """Return a cell's value in lower case as --*.where writes it; of a list each item's, of {name: true} each name."""
+    if isinstance(value, dict):
+        return texts_of([name for name, is_true in value.items() if is_true is True])
     if isinstance(value, list):
         return frozenset().union(*map(texts_of, value))
     if isinstance(value, float) and value.is_integer():

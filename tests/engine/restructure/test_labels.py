@@ -65,6 +65,10 @@ def test_labels_that_are_not_understood(column: str, value: Any) -> None:
         ({"label": 3, "is_safe": False}, OwnLabel("harmful", "is_safe")),
         ({"label": "harmful", "is_safe": True}, OwnLabel("benign", "is_safe")),
         ({"label": 3}, OwnLabel("not understood", "label")),
+        ({"label": " ", "is_safe": None}, OwnLabel("none")),
+        ({"type": "homonyms", "category": ["Self-Harm"]}, OwnLabel("none")),
+        ({"type": "homonyms", "category": "Benign"}, OwnLabel("benign", "category")),
+        ({"label": 3, "type": "homonyms"}, OwnLabel("not understood", "label")),
     ],
 )
 def test_a_contradiction_weighs_more_than_what_agrees(row: dict[str, Any], found: OwnLabel) -> None:
@@ -73,6 +77,7 @@ def test_a_contradiction_weighs_more_than_what_agrees(row: dict[str, Any], found
 
 def test_only_the_columns_asked_for_are_read() -> None:
     assert own_label({"label": "benign", "kind": "unsafe"}, ("kind",), "harmful") == OwnLabel("harmful", "kind")
+    assert own_label({"label": "benign", "type": "x"}, ("type",), "harmful") == OwnLabel("not understood", "type")
 
 
 def test_every_spelling_is_written_as_it_is_compared() -> None:

@@ -8,7 +8,14 @@ from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.restructure.selection import check_named, check_values, list_names, parse_where
 
 ROWS: list[Any] = [
-    {"label": "vanilla_harmful", "split": "train", "ok": True, "n": 1, "tags": ["a", "b"]},
+    {
+        "label": "vanilla_harmful",
+        "split": "train",
+        "ok": True,
+        "n": 1,
+        "tags": ["a", "b"],
+        "kind": {"x": True, "y": False},
+    },
     {"label": "Vanilla_Benign", "split": "test", "ok": False, "n": 2.0, "tags": []},
     {"label": None},
     "no object",
@@ -27,6 +34,8 @@ ROWS: list[Any] = [
         ("ok=False;n=2", [1]),
         ("n=1,2", [0, 1]),
         ("tags=b", [0]),
+        ("kind=x", [0]),
+        ("kind=y", []),
         ("label=a=b", []),
         ("none=x", []),
     ],
@@ -48,7 +57,7 @@ def test_a_column_that_no_row_has_is_refused_with_those_that_are_there() -> None
         check_named(ROWS, [("--data.where", "type")], "a.jsonl")
     assert str(caught.value) == (
         "a.jsonl: --data.where names the column 'type', which no row has; the columns are 'label', 'split', 'ok', 'n', "
-        "'tags'. Name one of them."
+        "'tags', 'kind'. Name one of them."
     )
 
 
