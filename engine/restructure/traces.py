@@ -15,6 +15,7 @@ from alttrain.engine.data.columns import Format, parse_columns
 from alttrain.engine.data.formats import parse_row
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import AlttrainError, DataError
+from alttrain.engine.restructure.carried import check_carried
 from alttrain.engine.restructure.config import BenignConfig, SourceConfig
 from alttrain.engine.restructure.labels import LABEL_COLUMNS, OwnLabel, Verdict, own_label
 from alttrain.engine.restructure.selection import Where, check_named, check_values, parse_where
@@ -131,10 +132,12 @@ def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Forma
     """Return the trace that `item` holds.
 
     Raises:
-        DataError: the row is invalid, its prompt is written out by a chat template, it has no reasoning, or a benign
-            one no answer between its marks, or one with tags of another format.
+        DataError: the row is invalid or says what a built row does not hold, its prompt is written out by a chat
+            template, it has no reasoning, or a benign one no answer between its marks, or one with tags of another
+            format.
     """
     row, _ = parse_row(item, config.title, row_format)
+    check_carried(_values(item))
     think = "".join(span.text for span in row.spans if span.role in ("understanding", "assessment", "reasoning"))
     answer = "".join(span.text for span in row.spans if span.role == "answer")
     for message in row.messages:

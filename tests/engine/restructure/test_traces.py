@@ -69,6 +69,7 @@ def test_a_row_may_name_several_categories(source: Path) -> None:
         ({"response": "<think>Two <think>and</think>It is 4."}, "holds the tag '<think>'"),
         ({"response": None}, "has no spans and no response"),
         ({"prompt": " "}, "prompt is empty"),
+        ({"tools": [{"name": "f"}]}, "it has tools, which a built row does not hold"),
     ],
 )
 def test_records_without_a_usable_trace_are_left_out(source: Path, change: dict[str, Any], reason: str) -> None:
