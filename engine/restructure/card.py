@@ -139,8 +139,8 @@ def data_card(facts: DataFacts) -> str:
         _lengths(facts.lengths),
         "## How it was made",
         "The understanding is the first real sentence of the source's trace. The assessment is one sentence put "
-        "together from templates by the section in which a row was given and its category; no model and no person "
-        "looked at the row, and only rows whose own label contradicts the section were left out. A harmful row's "
+        "together from templates by the section in which a row was given and its category, and a row whose own "
+        "label contradicts the section is left out; no model and no person looked at the row. A harmful row's "
         "reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a benign "
         f"row's are the source's. {_wording(facts)} Two prompts count as the same when they are equal in NFKC, without "
         "regard to case, runs of white space, characters of no width, the shape of quotes and dashes, and punctuation "
