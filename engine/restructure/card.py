@@ -4,11 +4,12 @@ Numbers and names only: no text of a row ever enters a card.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alttrain.engine.report.tables import Table, markdown_table, markdown_text
+from alttrain.engine.restructure.labels import VERDICTS
 from alttrain.engine.restructure.traces import Dropped, Ordinary
 from alttrain.engine.trace.roles import ROLES
 
@@ -39,6 +40,17 @@ class Lengths:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A file of texts with which prompts were compared."""
+
+    name: str
+    sha256: str
+    num_cells: int
+    num_short: int
+    """Short texts of columns of labels, with which they were not."""
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """All facts that a card states."""
 
@@ -49,9 +61,10 @@ class DataFacts:
     seed: int
     sources: Sequence[Taken]
     dropped: Sequence[Dropped]
-    avoid: Mapping[str, str]
-    """Name of each file to avoid -> its sha256."""
+    avoid: Sequence[Compared]
     lengths: Lengths
+    wording: tuple[str, str] | None = None
+    """Name and sha256 of the file of phrases; None for the built-in ones."""
 
     @property
     def shortages(self) -> list[str]:
@@ -64,8 +77,12 @@ class DataFacts:
 
     @property
     def reasons(self) -> list[tuple[str, str, int]]:
-        """(source, reason, number of rows left out for that reason), sorted."""
-        counts = Counter((row.source, row.reason) for row in self.dropped)
+        """(source, reason, number of rows left out for that reason), sorted; a source of both labels with its label."""
+        titles = [taken.source.config.title for taken in self.sources]
+        both = {title for title in titles if titles.count(title) > 1}
+        counts = Counter(
+            (f"{row.source} ({row.label})" if row.source in both else row.source, row.reason) for row in self.dropped
+        )
         return [(*key, count) for key, count in sorted(counts.items())]
 
 
@@ -78,9 +95,31 @@ def summary(facts: DataFacts) -> str:
             f"{facts.file}: {len(totals)} rows ({counts}), structure {facts.structure}; "
             f"{facts.lengths.unit} a row: {sum(totals) / len(totals):.1f} on average, {max(totals)} at most.",
             *facts.shortages,
+            *(_labels_sentence(taken.source) for taken in facts.sources),
+            *(f"Compared with {file.name}: {_cells(file)}." for file in facts.avoid),
             *(f"Left out: {count} of {source}: {reason}" for source, reason, count in facts.reasons),
         ]
     )
+
+
+def _labels_sentence(source: Ordinary) -> str:
+    """Return how many of a source's rows say themselves what they are."""
+    counts, name = source.labels, f"Labels of {source.config.title} ({source.label})"
+    if not source.label_columns:
+        return f"{name}: {counts['none']} rows, none has one; the flag alone says that they are {source.label}."
+    columns = ", ".join(source.label_columns)
+    said = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS}
+    if source.unknown_labels:
+        said["not understood"] += f" ({', '.join(source.unknown_labels)})"
+    end = "."
+    if counts["not understood"] or counts["none"]:
+        end = f"; the last two are taken as {source.label}, and --{source.label}.where chooses among them."
+    return f"{name}, in {columns}: {', '.join(said.values())}{end}"
+
+
+def _cells(file: Compared) -> str:
+    short = f" ({file.num_short} short ones in columns of labels left aside)" if file.num_short else ""
+    return f"{file.num_cells} cells{short}"
 
 
 def data_card(facts: DataFacts) -> str:
@@ -93,20 +132,30 @@ def data_card(facts: DataFacts) -> str:
         *facts.shortages,
         "## Sources",
         _sources(facts.sources),
+        "\n".join(f"- {markdown_text(_labels_sentence(taken.source))}" for taken in facts.sources),
         "## Left out",
         _dropped(facts),
         "## Lengths",
         _lengths(facts.lengths),
         "## How it was made",
         "The understanding is the first real sentence of the source's trace. The assessment is one sentence put "
-        "together from templates by the row's label and category; no model and no person looked at the row. A harmful "
-        "row's reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a "
-        "benign row's are the source's. Two prompts count as the same when they are equal in NFKC, without regard to "
-        "case, runs of white space and punctuation at the end: paraphrases are not found. The rows of a label are a "
-        "simple random sample of those that remain; categories are not balanced.",
+        "together from templates by the section in which a row was given and its category, and a row whose own "
+        "label contradicts the section is left out; no model and no person looked at the row. A harmful row's "
+        "reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a benign "
+        f"row's are the source's. {_wording(facts)} Two prompts count as the same when they are equal in NFKC, without "
+        "regard to case, runs of white space, characters of no width, the shape of quotes and dashes, and punctuation "
+        "at the end: paraphrases are not found. A prompt given with both labels is kept with neither. The rows of a "
+        "label are a simple random sample of those that remain; categories are not balanced.",
         "The prompts of harmful rows describe harmful acts. They are meant for teaching a model to refuse.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _wording(facts: DataFacts) -> str:
+    if facts.wording is None:
+        return "The templates are the built-in ones of `engine/restructure/phrases.py`."
+    name, sha256 = facts.wording
+    return f"The templates are those of the file {markdown_text(name)}, sha256 `{sha256}`."
 
 
 def _sources(sources: Sequence[Taken]) -> str:
@@ -124,9 +173,12 @@ def _dropped(facts: DataFacts) -> str:
     parts = [markdown_table(reasons) if reasons else "Nothing was left out."]
     if facts.avoid:
         by_file = Counter(row.avoided_in for row in facts.dropped)
-        rows = [(name, sha256, by_file[name]) for name, sha256 in facts.avoid.items()]
-        parts.append("Prompts were compared with every text in these files; a row counts at the first that holds it:")
-        parts.append(markdown_table(Table(("file", "sha256", "rows"), rows)))
+        rows = [(file.name, file.sha256, file.num_cells, file.num_short, by_file[file.name]) for file in facts.avoid]
+        parts.append(
+            "Every user turn, and every whole prompt, was compared with the cells of these files; short texts in "
+            "columns of labels, and numbers, were left aside. A row counts at the first file that holds its prompt:"
+        )
+        parts.append(markdown_table(Table(("file", "sha256", "cells compared", "left aside", "rows"), rows)))
     return "\n\n".join(parts)
 
 

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from alttrain.engine.data.content import COMPRESSIONS
 from alttrain.engine.restructure.structures import Structure
 from alttrain.engine.thinking import MARKS
-
-Label = Literal["harmful", "benign"]
 
 
 @dataclass(frozen=True)
@@ -15,15 +13,20 @@ class SourceConfig:
     """A file of ordinary traces, and how to read it."""
 
     path: str = ""
-    """A file (.jsonl, .json, .parquet) or hub id; empty for no rows of this label."""
+    """A file of rows (.jsonl, .json, .parquet) or hub id; empty for no rows of this label."""
     columns: str = ""
-    """The source's names of our columns, as in prompt=question,response=answer."""
+    """The source's names of our columns, as in prompt=question,response=answer. label=NAME is the column that says
+    whether the prompt is harmful; without it, `label` and the usual others (is_safe, data_type) are read."""
+    where: str = ""
+    """The rows to take, by the source's own columns, as in label=vanilla_harmful,adversarial_harmful;split=train.
+    Values are separated by commas, and a row must have one of each column's. Empty for all rows."""
     think_open: str = MARKS.open
     """The mark that opens the reasoning in a response; responses may lack it."""
     think_close: str = MARKS.close
     """The mark that closes the reasoning in a response."""
-    category_column: str = "category"
-    """The column with the row's category or a list of categories; the source may lack it."""
+    category_column: str = ""
+    """The column with the row's category, a list of categories, or {category: true or false}; empty for `category`,
+    which the source may lack."""
     category: str = ""
     """The category of rows that name none, for example mathematics."""
     name: str = ""
@@ -34,7 +37,8 @@ class SourceConfig:
     @property
     def title(self) -> str:
         """The source's name in rows and card."""
-        return self.name or Path(self.path).stem
+        path = Path(self.path)
+        return self.name or (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).stem
 
     @property
     def slug(self) -> str:
@@ -53,6 +57,16 @@ class BenignConfig(SourceConfig):
 
 
 @dataclass(frozen=True)
+class AssessConfig:
+    """How assessments, decisions and refusals are worded."""
+
+    phrases: str = ""
+    """A file of your own wording, in the form that --assess.write-phrases writes; empty for the built-in wording."""
+    write_phrases: str = ""
+    """Write the built-in wording to this file (.json) to start from, and nothing else."""
+
+
+@dataclass(frozen=True)
 class BuildConfig:
     """The sources, how they are restructured, and the output file."""
 
@@ -63,7 +77,9 @@ class BuildConfig:
     num_benign: int = 100
     """Benign rows to take; if fewer remain, all of them."""
     avoid: tuple[str, ...] = ()
-    """Evaluation sets (.csv, .tsv, .json, .jsonl): a prompt that equals a text in any of their cells is dropped."""
+    """Evaluation sets (.csv, .tsv, .txt, or any file of rows): a prompt that equals a text in their cells is dropped,
+    but for differences of case, white space, quotes and dashes."""
+    assess: AssessConfig = field(default_factory=AssessConfig)
     structure: Structure = "full"
     """full is AltTrain's own; the others are controls on the same prompts and answers."""
     tokenizer: str = ""
@@ -72,3 +88,5 @@ class BuildConfig:
     """Seed of the choice of rows and of the sentences written."""
     output: str = "runs/alttrain-1k.jsonl"
     """File of the rows; the card goes beside it, with .md in place of .jsonl."""
+    overwrite: bool = False
+    """Replace rows and card of an earlier build."""

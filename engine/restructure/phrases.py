@@ -1,9 +1,11 @@
-"""The phrases of which assessments, decisions and refusals are composed.
+"""The built-in phrases of which assessments, decisions and refusals are composed; wording.py reads others.
 
 An assessment is a frame filled with a name for the kind of request and a reason. Decisions and refusals do not judge:
 only the assessment says whether a request is harmful, so a control without an assessment contains no judgement.
 """
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -12,7 +14,7 @@ class Topic:
     """The phrases for one kind of request."""
 
     names: tuple[str, ...]
-    """Substrings of category names, in lower case, by which the topic is found."""
+    """Substrings of category names, in NFKC and lower case, by which the topic is found."""
     kinds: tuple[str, ...]
     """Noun phrases: `it asks for ...`."""
     reasons: tuple[str, ...]
@@ -22,19 +24,10 @@ class Topic:
     turns: tuple[str, ...] = ()
     """Ends of a decision; empty for the general ones (TURNS)."""
 
-
-def harmful_topic(categories: tuple[str, ...]) -> Topic:
-    """Return the first topic below that one of `categories` names, or a general one; self-harm stands first."""
-    return next((topic for topic in _HARMFUL_TOPICS if _is_named(topic, categories)), _ANY_HARM)
-
-
-def benign_topic(categories: tuple[str, ...]) -> Topic:
-    """Return the first benign topic below that one of `categories` names, or a general one."""
-    return next((topic for topic in _BENIGN_TOPICS if _is_named(topic, categories)), _ANY_QUESTION)
-
-
-def _is_named(topic: Topic, categories: tuple[str, ...]) -> bool:
-    return any(name in category.lower() for category in categories for name in topic.names)
+    def is_named(self, categories: Sequence[str]) -> bool:
+        """Return whether one of `categories` holds one of the topic's names."""
+        plain = [unicodedata.normalize("NFKC", category).lower() for category in categories]
+        return any(name in category for category in plain for name in self.names)
 
 
 HARMFUL_FRAMES = (
@@ -90,7 +83,7 @@ REFUSALS = (
     "That isn't something I can take part in, so I have to say no.",
 )
 
-_ANY_HARM = Topic(
+ANY_HARM = Topic(
     names=(),
     kinds=("something that would hurt people", "help with something that should not be done"),
     reasons=("somebody could come to harm through it", "the damage would be hard to undo"),
@@ -99,7 +92,7 @@ _ANY_HARM = Topic(
         "I'd be happy to help with another question, or with a safe way to reach what you need.",
     ),
 )
-_HARMFUL_TOPICS = (
+HARMFUL_TOPICS = (
     Topic(
         names=("self-harm", "self harm", "suicide"),
         kinds=("a way of hurting oneself", "something that puts the person's own life and health at risk"),
@@ -230,7 +223,7 @@ _HARMFUL_TOPICS = (
     ),
 )
 
-_ANY_QUESTION = Topic(
+ANY_QUESTION = Topic(
     names=(),
     kinds=("an ordinary question", "an everyday request", "a plain request for help", "a question in good faith"),
     reasons=(
@@ -240,7 +233,7 @@ _ANY_QUESTION = Topic(
         "no one stands to lose anything by it",
     ),
 )
-_BENIGN_TOPICS = (
+BENIGN_TOPICS = (
     Topic(
         names=("math", "algebra", "geometry", "calculus", "arithmetic", "probability"),
         kinds=(

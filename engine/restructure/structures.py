@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from alttrain.engine.errors import DataError
-from alttrain.engine.restructure.phrases import (
-    BENIGN_FRAMES,
-    DECISIONS,
-    HARMFUL_FRAMES,
-    REFUSALS,
-    TURNS,
-    benign_topic,
-    harmful_topic,
-)
+from alttrain.engine.restructure.wording import Label, Wording, built_in
 from alttrain.engine.trace.roles import Message, Row, Span
 from alttrain.engine.trace.sentences import is_filler, split_sentences
 
@@ -53,7 +45,7 @@ class Trace:
     """A prompt with an ordinary reasoning trace and answer, and the prompt's label and categories."""
 
     id: str
-    label: Literal["harmful", "benign"]
+    label: Label
     categories: tuple[str, ...]
     messages: tuple[Message, ...]
     think: str
@@ -71,12 +63,12 @@ class Assessor(Protocol):
         ...
 
 
-def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int) -> Row:
+def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int, wording: Wording | None = None) -> Row:
     """Return `trace` as a row of the given structure.
 
-    Prompt, label and answer are the same in every structure. Each span but the first begins with the space that
-    separates it from the one before; fillers before the first sentence that is none are dropped; empty spans are left
-    out.
+    Prompt, label and answer are the same in every structure. Each span but the first and the answer begins with the
+    space that separates it from the one before, if its script has one; fillers before the first sentence that is none
+    are dropped; empty spans are left out. Decisions and refusals are those of `wording`, or the built-in ones.
 
     Raises:
         DataError: the trace holds nothing but fillers, or the assessor returned an empty text.
@@ -84,19 +76,39 @@ def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int)
     understanding, rest = split_understanding(trace)
     answer, reasoning = trace.answer.strip(), rest
     if trace.label == "harmful":
-        answer = write_refusal(trace, seed)
+        answer = write_refusal(trace, seed, wording)
         if structure != "no-conditional":
-            reasoning = " " + write_decision(trace, seed)
+            reasoning = write_decision(trace, seed, wording)
     texts = {"understanding": understanding, "reasoning": reasoning, "answer": answer}
     if "assessment" in ORDER[structure]:
         assessment = assess(trace).strip()
         if not assessment:
             raise DataError("the assessor returned an empty text; it must be one sentence.", where=trace.where)
-        texts["assessment"] = " " + assessment
-    spans = [Span(role, texts[role]) for role in ORDER[structure] if texts[role].strip()]
-    if spans:
-        spans[0] = Span(spans[0].role, spans[0].text.lstrip())
+        texts["assessment"] = assessment
+    spans: list[Span] = []
+    for role in filter(lambda role: texts[role].strip(), ORDER[structure]):
+        # An answer stands after a blank line, and what follows in the source itself stays as it is there.
+        is_apart = spans and (role == "answer" or (texts[role] is rest and spans[-1].role == "understanding"))
+        before = spans[-1].text if spans else ""
+        spans.append(Span(role, texts[role] if is_apart else _set_apart(before, texts[role])))
     return Row(trace.id, trace.label, trace.messages, tuple(spans), trace.source, trace.where)
+
+
+def _set_apart(before: str, text: str) -> str:
+    """Return `text` with a space in front where it needs one after `before`; without any where nothing is before.
+
+    Chinese and Japanese sentences need none between them, but an English one beside them does.
+    """
+    if not before:
+        return text.lstrip()
+    if before[-1].isspace() or text[0].isspace() or (_is_unspaced(before[-1]) and _is_unspaced(text[0])):
+        return text
+    return " " + text
+
+
+def _is_unspaced(char: str) -> bool:
+    """Return whether the script of `char` puts no space between two sentences."""
+    return "\u3000" <= char <= "\u9fff" or "\uff00" <= char <= "\uffef"
 
 
 def split_understanding(trace: Trace) -> tuple[str, str]:
@@ -127,28 +139,32 @@ class TemplateAssessor:
     """Assesses by the trace's label: a frame, a name for the kind of request and a reason, drawn from (seed, id)."""
 
     seed: int = 0
+    wording: Wording | None = None
+    """None for the built-in one."""
 
     def __call__(self, trace: Trace) -> str:
-        """Return the assessment, the same for the same seed and trace."""
-        is_harmful = trace.label == "harmful"
-        frames = HARMFUL_FRAMES if is_harmful else BENIGN_FRAMES
-        topic = harmful_topic(trace.categories) if is_harmful else benign_topic(trace.categories)
+        """Return the assessment, the same for the same seed, trace and wording."""
+        wording = self.wording or built_in()
+        topic = wording.topic(trace.label, trace.categories)
+        frames = wording.frames[trace.label]
         frame, kind, reason = _draw(self.seed, trace, "assessment", frames, topic.kinds, topic.reasons)
         return frame.format(kind=kind, reason=reason)
 
 
-def write_decision(trace: Trace, seed: int) -> str:
+def write_decision(trace: Trace, seed: int, wording: Wording | None = None) -> str:
     """Return the sentence that ends a harmful trace; it does not judge, so that `no-assessment` has no assessment."""
-    topic = harmful_topic(trace.categories)
-    start, end = _draw(seed, trace, "decision", DECISIONS, topic.turns or TURNS)
+    wording = wording or built_in()
+    topic = wording.topic("harmful", trace.categories)
+    start, end = _draw(seed, trace, "decision", wording.decisions, topic.turns or wording.turns)
     return start + end
 
 
-def write_refusal(trace: Trace, seed: int) -> str:
+def write_refusal(trace: Trace, seed: int, wording: Wording | None = None) -> str:
     """Return the short refusal that answers a harmful prompt, with an offer of something else."""
-    topic = harmful_topic(trace.categories)
-    opener, offer = _draw(seed, trace, "refusal", REFUSALS, topic.offers)
-    return f"{opener} {offer}"
+    wording = wording or built_in()
+    topic = wording.topic("harmful", trace.categories)
+    opener, offer = _draw(seed, trace, "refusal", wording.refusals, topic.offers)
+    return opener + _set_apart(opener, offer)
 
 
 def _draw(seed: int, trace: Trace, purpose: str, *choices: Sequence[str]) -> list[str]:

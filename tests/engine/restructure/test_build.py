@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,8 +17,9 @@ from alttrain.engine.data.dataset import load_dataset
 from alttrain.engine.data.rows import read_rows
 from alttrain.engine.errors import ConfigError, DataError, ModelError
 from alttrain.engine.restructure import build
-from alttrain.engine.restructure.config import BenignConfig, BuildConfig, SourceConfig
+from alttrain.engine.restructure.config import AssessConfig, BenignConfig, BuildConfig, SourceConfig
 from alttrain.engine.restructure.structures import ORDER, Structure
+from alttrain.engine.restructure.wording import as_json, built_in
 
 SCRIPT = Path(__file__).resolve().parents[3] / "recipes" / "build_dataset.py"
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
@@ -45,6 +48,7 @@ def made(tmp_path: Path) -> dict[str, Any]:
         "num_benign": 3,
         "avoid": (str(tmp_path / "held_out.csv"), str(tmp_path / "other.csv")),
         "output": str(tmp_path / "out" / "train.jsonl"),
+        "overwrite": True,
     }
 
 
@@ -76,8 +80,9 @@ def test_the_card_states_where_rows_come_from_and_went(made: dict[str, Any]) -> 
     assert "| harmful | its prompt has come before | 1 |" in card
     assert "| harmful | its prompt stands in held_out.csv | 1 |" in card
     assert "| harmful | the response has no reasoning between its delimiters; a trace needs some. | 1 |" in card
-    assert f"| held_out.csv | {sha256(made['avoid'][0])} | 2 |" in card
-    assert f"| other.csv | {sha256(made['avoid'][1])} | 0 |" in card
+    assert f"| held_out.csv | {sha256(made['avoid'][0])} | 2 | 0 | 2 |" in card
+    assert f"| other.csv | {sha256(made['avoid'][1])} | 1 | 0 | 0 |" in card
+    assert "- Labels of harmful (harmful): 6 rows, none has one; the flag alone says that they are harmful." in card
     assert "structure `full` (understanding, assessment, reasoning, answer), seed 0" in card
     assert "| role | rows | characters |" in card
     for row in records_of(made["output"]):
@@ -154,7 +159,9 @@ def test_several_turns_are_written_as_messages(made: dict[str, Any], tmp_path: P
         ({"output": "train.json"}, ConfigError, "must end in .jsonl"),
         ({"avoid": ("none.csv",)}, DataError, "none.csv: cannot be read"),
         ({"harmful": SourceConfig("none.jsonl")}, DataError, "none.jsonl: no such file"),
-        ({"num_harmful": 0, "num_benign": 0}, DataError, "nothing is written"),
+        ({"num_harmful": 0, "num_benign": 0}, DataError, "no rows are asked for"),
+        ({"harmful": SourceConfig("a.jsonl", name="?!")}, ConfigError, r"--harmful.name is '\?!'"),
+        ({"assess": AssessConfig("none.json")}, ConfigError, "--assess.phrases none.json: cannot be read"),
         ({"tokenizer": "/no/such/folder"}, ModelError, "--tokenizer /no/such/folder"),
     ],
 )
@@ -180,6 +187,142 @@ def test_sources_of_one_name_are_refused(made: dict[str, Any]) -> None:
     }
     with pytest.raises(ConfigError, match="both sources are called 'a'"):
         build.build(BuildConfig(**(made | both)))
+
+
+def write_rows(file: Path, records: list[dict[str, Any]]) -> str:
+    file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return str(file)
+
+
+def rows_with(column: str, values: list[Any]) -> list[dict[str, Any]]:
+    response = "<think>A thought about it. Then more.</think>Done."
+    return [{"prompt": f"Ask number {n}.", "response": response, column: value} for n, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "harmful", "benign"),
+    [
+        ("label", ["harmful", "benign", "unsafe", "odd", None], [0, 2], [1]),
+        ("is_safe", [False, True, 0, 1.0], [0, 2], [1, 3]),
+        ("data_type", ["vanilla_harmful", "vanilla_benign", "adversarial_harmful"], [0, 2], [1]),
+    ],
+)
+def test_a_row_is_written_as_what_its_own_label_says_or_not_at_all(
+    tmp_path: Path, column: str, values: list[Any], harmful: list[int], benign: list[int]
+) -> None:
+    """One file for both sections; rows that do not say what they are would stand in both, and stand in neither."""
+    path = write_rows(tmp_path / "both.jsonl", rows_with(column, values))
+    output = str(tmp_path / "train.jsonl")
+    said = build.build(BuildConfig(SourceConfig(path), BenignConfig(path), output=output))
+    rows = records_of(output)
+    assert {row["prompt"]: row["label"] for row in rows} == {
+        f"Ask number {n}.": label for label, numbers in (("harmful", harmful), ("benign", benign)) for n in numbers
+    }
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert f"Left out: {len(benign)} of both (harmful): its own label in '{column}' says benign." in said
+    assert f"Labels of both (harmful), in {column}: {len(harmful)} harmful, {len(benign)} benign" in said
+    if unknown := len(values) - len(harmful) - len(benign):
+        assert f"Left out: {unknown} of both (benign): its prompt stands among the harmful and among the benign" in said
+
+
+def test_rows_are_selected_by_their_columns(tmp_path: Path) -> None:
+    values = ["vanilla_harmful", "adversarial_harmful", "vanilla_benign", "adversarial_benign"] * 3
+    path = write_rows(tmp_path / "both.jsonl", rows_with("label", values))
+    output = tmp_path / "train.jsonl"
+    config = BuildConfig(
+        SourceConfig(path, where="label=vanilla_harmful,adversarial_harmful"),
+        BenignConfig(path, where="label=vanilla_benign"),
+        output=str(output),
+    )
+    said = build.build(config)
+    assert "9 rows (6 harmful of 6, 3 benign of 3)" in said
+    assert "Left out: 6 of both (harmful): --harmful.where does not take it." in said
+    assert "Labels of both (benign), in label: 0 harmful, 3 benign, 0 not understood, 0 none." in said
+    assert f"| both | harmful | not stated | both.jsonl | {sha256(path)} | 12 | 6 | 6 |" in output.with_suffix(
+        ".md"
+    ).read_text(encoding="utf-8")
+
+
+def test_an_error_lists_why_no_row_remains(made: dict[str, Any], tmp_path: Path) -> None:
+    records = rows_with("label", ["harmful", "harmful", "benign", "benign"])
+    records[2]["response"] = "No thought."
+    records[3]["response"] = "<think>A thought. More.</think><answer>4</answer>"
+    path = write_rows(tmp_path / "none.jsonl", records)
+    with pytest.raises(DataError) as caught:
+        build.build(BuildConfig(**(made | {"benign": BenignConfig(path)})))
+    assert str(caught.value) == (
+        f"{path}: none of its 4 rows remains as benign, and nothing is written. 2 rows: its own label in 'label' says "
+        "harmful. Where another column labels the prompt, name it with --benign.columns label=NAME; 1 row: the "
+        "response has no reasoning between its delimiters; a trace needs some; 1 row: the answer holds the tag "
+        "'<answer>' of another format, which would be trained. Name the marks around the answer with "
+        "--benign.answer-open and --benign.answer-close."
+    )
+    assert not Path(made["output"]).exists()
+    said = build.build(BuildConfig(**(made | {"benign": BenignConfig(path), "num_benign": 0})))
+    assert "Left out: 1 of none: the response has no reasoning" in said
+
+
+def test_most_reasons_are_listed_and_the_others_counted(made: dict[str, Any], tmp_path: Path) -> None:
+    records = [{"messages": [{"role": f"r{n}", "content": "x"}]} for n in range(9)]
+    path = write_rows(tmp_path / "none.jsonl", records)
+    with pytest.raises(DataError, match=r"; 3 rows: 3 other reasons\.$"):
+        build.build(BuildConfig(**(made | {"benign": BenignConfig(path)})))
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.md"])
+def test_what_is_there_is_not_written_over(made: dict[str, Any], name: str) -> None:
+    file = Path(made["output"]).with_name(name)
+    file.parent.mkdir()
+    file.write_text("mine", encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=rf"--output would write over .*{name}, which is there already: .*--overwrite"
+    ):
+        build.build(BuildConfig(**(made | {"overwrite": False})))
+    assert [one.name for one in file.parent.iterdir()] == [name]
+    assert file.read_text(encoding="utf-8") == "mine"
+    build.build(BuildConfig(**made))
+    assert file.read_text(encoding="utf-8") != "mine"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigError, match=r"which is there already: name another place\.$"):
+        build.build(BuildConfig(**made))
+
+
+@pytest.mark.parametrize("role", ["harmful", "avoid"])
+def test_what_is_read_is_not_written_over(made: dict[str, Any], tmp_path: Path, role: str) -> None:
+    same = str(tmp_path / "." / "harmful.jsonl")
+    change = {"output": str(tmp_path / "harmful.jsonl")} | ({"avoid": (same,)} if role == "avoid" else {})
+    change |= {"harmful": SourceConfig(same) if role == "harmful" else SourceConfig()}
+    with pytest.raises(ConfigError, match="which this build reads"):
+        build.build(BuildConfig(**(made | change)))
+
+
+def test_the_built_in_wording_from_a_file_gives_the_same_rows(made: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "new" / "phrases.json"
+    said = build.build(BuildConfig(assess=AssessConfig(write_phrases=str(file))))
+    assert said.startswith(f"{file}: the built-in wording.")
+    build.build(BuildConfig(**made))
+    rows = Path(made["output"]).read_bytes()
+    build.build(BuildConfig(**(made | {"assess": AssessConfig(str(file))})))
+    assert Path(made["output"]).read_bytes() == rows
+    card = Path(made["output"]).with_suffix(".md").read_text(encoding="utf-8")
+    assert f"The templates are those of the file phrases.json, sha256 `{sha256(str(file))}`." in card
+    with pytest.raises(ConfigError, match=r"--assess.write-phrases would write over"):
+        build.build(BuildConfig(assess=AssessConfig(write_phrases=str(file))))
+    with pytest.raises(ConfigError, match=r"--assess.write-phrases .*cannot be written"):
+        build.build(BuildConfig(assess=AssessConfig(write_phrases=str(file / "deeper.json"))))
+
+
+def test_another_wording_is_what_is_written(made: dict[str, Any], tmp_path: Path) -> None:
+    value = json.loads(as_json(built_in()))
+    value["harmful"]["frames"] = ["Mine: this is harmful, as it asks for {kind} and {reason}."]
+    value["benign"]["frames"] = ["Mine: this is a benign request, {kind}, and {reason}."]
+    file = tmp_path / "phrases.json"
+    file.write_text(json.dumps(value), encoding="utf-8")
+    build.build(BuildConfig(**(made | {"assess": AssessConfig(str(file))})))
+    spans = [span for row in records_of(made["output"]) for span in row["spans"] if span["role"] == "assessment"]
+    assert len(spans) == 5
+    assert all(span["text"].startswith(" Mine: this is") for span in spans)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -257,7 +400,27 @@ def test_alttrain_1k_from_the_real_files(shared_data: Path, tmp_path: Path) -> N
     labels = [row["label"] for row in records_of(str(tmp_path / "train.jsonl"))]
     assert (labels.count("harmful"), labels.count("benign")) == (900, 100)
     assert said.count("Left out") == 1
+    assert "Compared with xstest_prompts.csv: 677 cells (1153 short ones in columns of labels left aside)." in said
     assert "Left out: 6 of STAR-1: its prompt stands in harmbench_behaviors_text_val.csv" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"columns": ""}, "460 rows: has the columns prompt and question"),
+        ({"columns": "prompt=prompt"}, "460 rows: the prompt is written out by a chat template (it holds '<think>')"),
+        ({"answer_open": "", "answer_close": ""}, "460 rows: the answer holds the tag '<answer>'"),
+        ({"answer_open": "[", "answer_close": "]"}, "460 rows: the answer does not stand between '[' and ']'"),
+    ],
+)
+def test_half_of_the_right_flags_is_refused_with_the_other_half(
+    shared_data: Path, tmp_path: Path, changes: dict[str, str], reason: str
+) -> None:
+    config = real_config(shared_data, tmp_path / "train.jsonl", avoid=())
+    with pytest.raises(
+        DataError, match=re.escape(f"none of its 460 rows remains as benign, and nothing is written. {reason}")
+    ):
+        build.build(replace(config, benign=replace(config.benign, **changes)))
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from alttrain.engine.restructure.config import BenignConfig, BuildConfig, Source
         (SourceConfig("traces/STAR-1.json"), "STAR-1", "star1"),
         (SourceConfig("owner/Some_Traces"), "Some_Traces", "sometraces"),
         (SourceConfig("a/train.v2.jsonl"), "train.v2", "trainv2"),
+        (SourceConfig("a/STAR-1.jsonl.gz"), "STAR-1", "star1"),
         (SourceConfig("traces/STAR-1.json", name="Star (1K)"), "Star (1K)", "star1k"),
         (BenignConfig("数学/题目.jsonl", answer_open="<answer>"), "题目", "题目"),
     ],
@@ -34,3 +35,4 @@ def test_both_labels_are_read_by_the_same_settings() -> None:
 def test_the_default_is_the_published_mixture() -> None:
     config = BuildConfig()
     assert (config.num_harmful, config.num_benign, config.structure) == (900, 100, "full")
+    assert (config.assess.phrases, config.overwrite) == ("", False)

@@ -9,8 +9,8 @@ import pytest
 from alttrain.engine.restructure import phrases
 from alttrain.engine.restructure.phrases import Topic
 
-HARMFUL = (*phrases._HARMFUL_TOPICS, phrases._ANY_HARM)
-BENIGN = (*phrases._BENIGN_TOPICS, phrases._ANY_QUESTION)
+HARMFUL = (*phrases.HARMFUL_TOPICS, phrases.ANY_HARM)
+BENIGN = (*phrases.BENIGN_TOPICS, phrases.ANY_QUESTION)
 FRAMES = {"harmful": phrases.HARMFUL_FRAMES, "benign": phrases.BENIGN_FRAMES}
 # Words that judge: of a benign request nothing may say them but a frame, which denies them.
 JUDGEMENT = re.compile(
@@ -78,14 +78,14 @@ def test_a_benign_frame_speaks_of_harm_only_to_deny_it_and_a_harmful_one_never_d
 @pytest.mark.parametrize("topic", [*HARMFUL, *BENIGN], ids=topic_id)
 def test_every_name_of_a_topic_leads_to_it(topic: Topic) -> None:
     """A name in capitals would match no category, and one that an earlier topic has too would never be reached."""
-    find = phrases.harmful_topic if topic in HARMFUL else phrases.benign_topic
+    topics = phrases.HARMFUL_TOPICS if topic in HARMFUL else phrases.BENIGN_TOPICS
     for name in topic.names:
         assert name == name.lower()
-        assert find((name,)) is topic
-        assert find(("something else", f"A {name.upper()} category")) is topic
+        assert next(one for one in topics if one.is_named((name,))) is topic
+        assert next(one for one in topics if one.is_named(("something else", f"A {name.upper()} category"))) is topic
 
 
-def test_what_no_topic_names_has_a_general_one() -> None:
-    assert phrases.harmful_topic(()) is phrases.harmful_topic(("no such",)) is phrases._ANY_HARM
-    assert phrases.benign_topic(()) is phrases.benign_topic(("no such",)) is phrases._ANY_QUESTION
+def test_a_general_topic_has_no_names() -> None:
+    assert phrases.ANY_HARM.names == phrases.ANY_QUESTION.names == ()
+    assert not any(topic.is_named(()) or topic.is_named(("no such",)) for topic in (*HARMFUL, *BENIGN))
     assert [field.name for field in dataclasses.fields(Topic)] == ["names", "kinds", "reasons", "offers", "turns"]

@@ -22,6 +22,7 @@ from alttrain.engine.restructure.structures import (
     write_refusal,
 )
 from alttrain.engine.restructure.traces import read_ordinary
+from alttrain.engine.restructure.wording import built_in
 from alttrain.engine.trace.roles import Message, Row
 from alttrain.engine.trace.rules import Rules
 from alttrain.engine.trace.segment import segment
@@ -171,7 +172,10 @@ def is_control_of(row: Row, full: Row, structure: Structure) -> bool:
     if (row.id, row.label, row.messages) != (full.id, full.label, full.messages):
         return False
     if structure in ("assessment-last", "after-answer"):
-        return Counter(row.spans) == Counter(full.spans)
+        # A Chinese sentence has a space before it only where an English one stands there.
+        return Counter((s.role, s.text.lstrip(" ")) for s in row.spans) == Counter(
+            (s.role, s.text.lstrip(" ")) for s in full.spans
+        )
     texts = {span.role: span.text.lstrip() for span in full.spans}
     kept = {span.role: span.text.lstrip() for span in row.spans}
     if structure == "no-conditional" and row.label == "harmful":
@@ -198,6 +202,30 @@ def is_clean(row: Row) -> bool:
 def _stands_apart(text: str) -> bool:
     """Whether a sentence may follow another: after a space, or in Chinese, which has none between two."""
     return text[0].isspace() or "\u4e00" <= text[0] <= "\u9fff"
+
+
+@pytest.mark.parametrize(
+    ("structure", "text"),
+    [
+        ("full", "用户在问加法。 {assessment} 三加五是八。"),
+        ("assessment-last", "用户在问加法。三加五是八。 {assessment}"),
+        ("no-assessment", "用户在问加法。三加五是八。"),
+        ("no-understanding", "{assessment} 三加五是八。"),
+    ],
+)
+def test_a_space_stands_between_chinese_and_english_and_nowhere_else(structure: Structure, text: str) -> None:
+    trace = replace(BENIGN, think="用户在问加法。三加五是八。")
+    row = restructure(trace, structure, TemplateAssessor(), seed=0)
+    assessment = TemplateAssessor()(trace)
+    assert "".join(span.text for span in row.spans[:-1]) == text.format(assessment=assessment)
+    chinese = restructure(trace, structure, lambda trace: "这个问题无害。", seed=0)
+    assert " " not in "".join(span.text for span in chinese.spans)
+
+
+def test_what_follows_in_the_source_follows_as_it_does_there() -> None:
+    trace = replace(BENIGN, think="用户在问加法。Three and five are eight.")
+    row = restructure(trace, "no-assessment", TemplateAssessor(), seed=0)
+    assert [span.text for span in row.spans] == ["用户在问加法。", "Three and five are eight.", "4"]
 
 
 def test_rules_find_in_a_harmful_row_what_was_written_there(traces: list[Trace]) -> None:
@@ -247,8 +275,8 @@ def test_another_assessor_may_judge_and_must_say_something() -> None:
 @pytest.mark.parametrize("category", [*STAR_CATEGORIES, "no such category"])
 def test_every_assessment_is_one_sentence_with_a_verdict(category: str) -> None:
     for label, topic, frames in (
-        ("harmful", phrases.harmful_topic((category,)), phrases.HARMFUL_FRAMES),
-        ("benign", phrases.benign_topic((category,)), phrases.BENIGN_FRAMES),
+        ("harmful", built_in().topic("harmful", (category,)), phrases.HARMFUL_FRAMES),
+        ("benign", built_in().topic("benign", (category,)), phrases.BENIGN_FRAMES),
     ):
         sentences = [f.format(kind=kind, reason=why) for f in frames for kind in topic.kinds for why in topic.reasons]
         assert len(set(sentences)) == len(sentences) >= 40, label
@@ -261,11 +289,11 @@ def test_every_assessment_is_one_sentence_with_a_verdict(category: str) -> None:
 
 
 def test_every_category_of_star1_has_phrases_of_its_own() -> None:
-    topics = {category: phrases.harmful_topic((category,)) for category in STAR_CATEGORIES}
+    topics = {category: built_in().topic("harmful", (category,)) for category in STAR_CATEGORIES}
     assert len(set(topics.values())) == len(STAR_CATEGORIES)
-    assert phrases.harmful_topic(("no such category",)) not in topics.values()
+    assert built_in().topic("harmful", ("no such category",)) not in topics.values()
     # Care comes first, in whatever order a row names its categories.
-    assert phrases.harmful_topic(("Illicit / Criminal Behavior", "Self-Harm")) == topics["Self-Harm"]
+    assert built_in().topic("harmful", ("Illicit / Criminal Behavior", "Self-Harm")) == topics["Self-Harm"]
     assert all("crisis line" in offer for offer in topics["Self-Harm"].offers)
 
 

@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "My set_1.jsonl"
 
 
-def read(source: Path, *records: Any, **settings: str) -> Ordinary:
+def read(source: Path, *records: Any, **settings: Any) -> Ordinary:
     source.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return read_ordinary(BenignConfig(str(source), **settings))
 
@@ -69,6 +69,7 @@ def test_a_row_may_name_several_categories(source: Path) -> None:
         ({"response": "<think>Two <think>and</think>It is 4."}, "holds the tag '<think>'"),
         ({"response": None}, "has no spans and no response"),
         ({"prompt": " "}, "prompt is empty"),
+        ({"tools": [{"name": "f"}]}, "it has tools, which a built row does not hold"),
     ],
 )
 def test_records_without_a_usable_trace_are_left_out(source: Path, change: dict[str, Any], reason: str) -> None:
@@ -81,9 +82,83 @@ def test_records_without_a_usable_trace_are_left_out(source: Path, change: dict[
     assert "--data." not in dropped.reason
 
 
+def test_a_row_may_name_its_categories_by_true_and_false(source: Path) -> None:
+    named = {"violence": True, "privacy": False, "Gewalt ä": 1}
+    (trace,) = read(source, GOOD | {"category": named}).traces
+    assert trace.categories == ("violence", "Gewalt ä")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"columns": "prompt=question,response=answer"}, r"--benign.columns names the column 'question', which no row"),
+        ({"columns": "label=kind"}, r"--benign.columns names the column 'kind'"),
+        ({"category_column": "topic"}, r"--benign.category-column names the column 'topic'"),
+        ({"where": "kind=a"}, r"--benign.where names the column 'kind', .* are 'prompt', 'response', 'category'\."),
+        ({"where": "category=a"}, r"--benign.where asks for category=a, which no row has; its values are 'algebra'"),
+        ({"where": "category"}, r"--benign.where has 'category'"),
+    ],
+)
+def test_names_that_are_not_there_are_refused_with_those_that_are(
+    source: Path, settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises((ConfigError, DataError), match=message):
+        read(source, GOOD, **settings)
+
+
+def test_a_source_without_rows_is_refused(source: Path) -> None:
+    with pytest.raises(DataError, match="holds no rows"):
+        read(source)
+
+
+def test_labels_are_counted_and_those_that_contradict_left_out(source: Path) -> None:
+    values = ["benign", "harmful", "odd", None, "safe"]
+    found = read(source, *(GOOD | {"label": value} for value in values))
+    assert found.labels == {"benign": 2, "harmful": 1, "not understood": 1, "none": 1}
+    assert (found.label_columns, found.unknown_labels) == (("label",), ("'odd'",))
+    assert [trace.id for trace in found.traces] == ["myset1-1", "myset1-3", "myset1-4", "myset1-5"]
+    (dropped,) = found.unusable
+    assert dropped.reason.startswith("its own label in 'label' says harmful. Where another column labels the prompt")
+
+
+def test_the_column_of_the_label_may_be_named(source: Path) -> None:
+    """Where it is named, no other is read: a column is_safe may speak of the response."""
+    found = read(source, GOOD | {"kind": "safe", "is_safe": False}, columns="label=kind")
+    assert (len(found.traces), found.labels, found.label_columns) == (1, {"benign": 1}, ("kind",))
+    found = read(source, GOOD | {"kind": "safe", "is_safe": False})
+    assert (len(found.traces), found.labels, found.label_columns) == (0, {"harmful": 1}, ("is_safe",))
+
+
+def test_rows_that_are_not_taken_or_not_read_say_why(source: Path) -> None:
+    source.write_text(json.dumps(GOOD) + "\n{\n" + json.dumps(GOOD | {"category": "x"}) + "\n", encoding="utf-8")
+    found = read_ordinary(BenignConfig(str(source), where="category=algebra"))
+    assert [trace.id for trace in found.traces] == ["myset1-1"]
+    broken, other = found.unusable
+    assert broken.reason.startswith("not JSON")
+    assert other.reason == "--benign.where does not take it."
+
+
+@pytest.mark.parametrize(
+    "tag", ["<answer>4</answer>", "4 </answer>", "<|begin_of_solution|>4", "<response>4", "<final>4"]
+)
+def test_tags_do_not_stay_in_an_answer(source: Path, tag: str) -> None:
+    (dropped,) = read(source, GOOD | {"response": f"<think>Two and two.</think>{tag}"}).unusable
+    assert "of another format, which would be trained" in dropped.reason
+    assert "--benign.answer-open and --benign.answer-close" in dropped.reason
+    assert read_ordinary(SourceConfig(str(source))).unusable == []
+
+
+def test_a_prompt_that_a_template_wrote_is_left_out(source: Path) -> None:
+    (dropped,) = read(source, GOOD | {"prompt": "User: 2 + 2?\nAssistant: <think>"}).unusable
+    assert dropped.reason == (
+        "the prompt is written out by a chat template (it holds '<think>'). Name the column of the bare question with "
+        "--benign.columns prompt=NAME."
+    )
+
+
 def test_an_answer_without_its_delimiters_is_left_out(source: Path) -> None:
     (dropped,) = read(source, GOOD, answer_open="<answer>", answer_close="</answer>").unusable
-    assert "does not stand between '<answer>' and '</answer>'" in dropped.reason
+    assert "does not stand between '<answer>' and '</answer>', the marks that --benign.answer-open" in dropped.reason
 
 
 def test_a_harmful_trace_needs_no_answer(source: Path) -> None:

@@ -11,15 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.restructure.phrases import (
-    BENIGN_FRAMES,
-    DECISIONS,
-    HARMFUL_FRAMES,
-    REFUSALS,
-    TURNS,
-    benign_topic,
-    harmful_topic,
-)
+from alttrain.engine.restructure.phrases import DECISIONS, REFUSALS, TURNS
+from alttrain.engine.restructure.wording import built_in
 from alttrain.engine.trace.rule import LABELS, Rule
 from alttrain.engine.trace.rules import Rules, read_rules
 
@@ -42,12 +35,12 @@ CATEGORIES = (
 
 def test_what_build_dataset_writes_is_read_as_what_it_is() -> None:
     """Every sentence that the templates can write."""
-    for name, frames, topic_of in (("harmful", HARMFUL_FRAMES, harmful_topic), ("benign", BENIGN_FRAMES, benign_topic)):
-        for topic in {topic_of((category,)) for category in CATEGORIES}:
+    for name, frames in built_in().frames.items():
+        for topic in {built_in().topic(name, (category,)) for category in CATEGORIES}:
             for frame, kind, reason in product(frames, topic.kinds, topic.reasons):
                 found = RULES.label(frame.format(kind=kind, reason=reason))
                 assert (found.label, found.verdict) == ("assessment", name), (frame, kind, reason)
-    for topic in {harmful_topic((category,)) for category in CATEGORIES}:
+    for topic in {built_in().topic("harmful", (category,)) for category in CATEGORIES}:
         for decision, turn in product(DECISIONS, topic.turns or TURNS):
             assert RULES.label(decision + turn).label == "refusal", (decision, turn)
         for refusal, offer in product(REFUSALS, topic.offers):
