@@ -138,7 +138,7 @@ class Cells:
         if len(found) > 1 and name not in _FIRST_COUNTS:
             raise DataError(
                 f"has the columns {' and '.join(found)}, and any may be the {name}. "
-                f"Say which with {{flag}} {name}={found[0]}.",
+                f"Say which with {{flag}} {name}=COLUMN.",
                 flag="--data.columns",
             )
         self.read.update(found)

@@ -31,6 +31,8 @@ class DataReport:
     """Number of rows in which each rule found a span; `listed` counts rows that list their spans themselves."""
     unsegmented: int
     """Rows that hold text which no rule could assign to a span."""
+    without_reasoning: int
+    """Rows of a conversation that hold no text before their answer."""
     skipped: tuple[str, ...]
     """One sentence for each row left out, which begins with `file:line`."""
     cut: int
@@ -53,11 +55,14 @@ class DataReport:
     def summary(self) -> str:
         """Return a few lines for people: counts, and the first of the rows that were left out."""
         placed = ", ".join(f"{rule} in {count}" for rule, count in self.placed.items()) or "none"
+        made = "of" if self.examples <= self.rows else "examples of"
         lines = [
-            f"{self.examples} {'of' if self.examples <= self.rows else 'examples of'} {self.rows} rows, {sum(self.tokens.values()):,} tokens; {self.cut} cut, "
+            f"{self.examples} {made} {self.rows} rows, {sum(self.tokens.values()):,} tokens; {self.cut} cut, "
             f"{len(self.skipped)} left out",
             f"spans: {placed}; unsegmented text in {self.unsegmented}",
         ]
+        if self.without_reasoning:
+            lines.append(f"no reasoning in {self.without_reasoning}: they train the model to answer without any")
         if self.unread:
             lines.append("not read: " + ", ".join(f"{name} ({count})" for name, count in self.unread.items()))
         if self.weighted:
@@ -210,6 +215,7 @@ def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str],
         examples=len(examples),
         placed=read.placed,
         unsegmented=read.num_unsegmented,
+        without_reasoning=read.num_without_reasoning,
         skipped=tuple(skipped),
         cut=sum(example.span_ids[-1] != SPAN_IDS["end"] for example in examples),
         tokens={role: counts[SPAN_IDS[role]] for role in ROLES if counts[SPAN_IDS[role]]},

@@ -12,7 +12,7 @@ from alttrain.engine.data.formats import NothingTrainedError, parse_item
 from alttrain.engine.data.sources import read_source, source_stem
 from alttrain.engine.errors import DataError
 from alttrain.engine.thinking import Thinking, find_marks
-from alttrain.engine.trace.roles import Row
+from alttrain.engine.trace.roles import Row, Span
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,15 @@ class RowsRead:
     def num_unsegmented(self) -> int:
         """Rows that hold text which no rule could assign to a span."""
         return sum(any(span.role == "unsegmented" for span in row.spans) for row in self.rows)
+
+    @property
+    def num_without_reasoning(self) -> int:
+        """Rows of a conversation that hold no text before their answer."""
+        with_text = ([span.role for span in row.spans if span.text] for row in self.rows if row.messages)
+        return sum(roles[:1] == ["answer"] for roles in with_text) + sum(
+            row.spans[0] == Span("answer", "") and row.spans[1:2] != () and row.spans[1].role == "unsegmented"
+            for row in self.rows
+        )
 
 
 def row_format(config: DataConfig) -> Format:

@@ -73,7 +73,9 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
     try:
         columns = parse_columns(config.columns)
         # Responses may lack the opening mark, so the default does no harm for a source that has none.
-        row_format = Format(columns, Thinking(config.think_open or MARKS.open, config.think_close))
+        # The builder has rules of its own for marks in an answer, which name its own flags.
+        thinking = Thinking(config.think_open or MARKS.open, config.think_close)
+        row_format = Format(columns, thinking, keeps_foreign_marks=True)
         where = parse_where(config.where)
         items = list(read_source(config.path)) if config.path else []
         if config.path:

@@ -46,7 +46,7 @@ def test_one_of_three_names_is_the_prompt(name: str) -> None:
 
 
 def test_two_names_may_both_be_the_prompt() -> None:
-    with pytest.raises(DataError, match=r"columns prompt and question, .+ --data\.columns prompt=prompt\.$"):
+    with pytest.raises(DataError, match=r"columns prompt and question, .+ --data\.columns prompt=COLUMN\.$"):
         Cells({"question": "a", "prompt": "b"}, Format()).prompt()
 
 
