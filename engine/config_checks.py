@@ -37,7 +37,7 @@ def _check_data(data: DataConfig) -> None:
         ("think", data.think_open, data.think_close),
         ("target", data.target_open, data.target_close),
     ):
-        if (opening == MARKS.open) != (closing == MARKS.close):
+        if opening and closing and (opening == MARKS.open) != (closing == MARKS.close):
             raise ConfigError(
                 f"is {opening!r} and --data.{name}-close {closing!r}: marks belong together. Give both.",
                 flag=f"--data.{name}-open",

@@ -224,4 +224,4 @@ def test_hub_id_without_network(refused: Refusal, flags: dict[str, Any], monkeyp
     assert sentence.endswith("Check the id and the network, or give a folder that holds the model.")
     sentence = refused({**flags, "data__train": "nobody/no-rows"})
     assert sentence.startswith("nobody/no-rows: no such file, and the hub does not hand out a data set of that name")
-    assert sentence.endswith("Check name and network, or give a file.")
+    assert sentence.endswith("(owner/name:configuration@split), or give a file.")
