@@ -34,7 +34,7 @@ from alttrain.engine.trace import chinese, english, refusals
 from alttrain.engine.trace.rule import LABELS, Patterns, Rule, Sentence
 from alttrain.engine.trace.sentences import is_filler, split_sentences
 
-# Characters of a sentence that the rules look at: so any rule, one from a user's file too, takes time linear in a trace.
+# Characters of a sentence that the rules look at: so any rule, one of a user too, takes time linear in the trace.
 _LONGEST_SENTENCE = 600
 
 _LISTS = ("openings", "sentences", "refusals")
