@@ -21,15 +21,23 @@ class ReadConfig:
 
 
 @dataclass(frozen=True)
+class GeneratedConfig(ReadConfig):
+    """How the files of generated responses write their rows."""
+
+    opened: Literal["auto", "yes", "no"] = "auto"
+    """Whether the prompts ended inside the reasoning, where rows do not say so; auto: as the responses' marks show."""
+
+
+@dataclass(frozen=True)
 class MeasureConfig:
     """What is measured, by which rules, and where the report goes."""
 
     after: Positional[str]
     """Traces: .jsonl, .json, .parquet or a hub id."""
     before: str = ""
-    """Traces of another model on the same prompts, paired by id."""
+    """Traces of another model on the same prompts, paired by prompt."""
     rules: str = ""
     """JSON file of rules; if empty, the rules for English and Chinese."""
     output: str = ""
     """JSON file for the figures and, by id, the labels of every trace."""
-    data: ReadConfig = field(default_factory=ReadConfig)
+    data: GeneratedConfig = field(default_factory=GeneratedConfig)
