@@ -182,8 +182,8 @@ SENTENCES: Patterns = (
         None,
         rf"\b(?:{_SELF}|{_REPLY}|the (?:(?!the )\w+ )*?(?:thing|bet|course of action|response|approach|option|way"
         rf"|answer)(?: here)?"
-        r"|it's (?:best|better|safer|important)|best to|let me|let's|by)\b[^.]{0,70}\b(?:refus(?:e|ing)|declin(?:e|ing)"
-        r"|turn(?:ing)? (?:it|this|them) down)\b",
+        r"|it's (?:best|better|safer|important)|best to|let me|let's|by)\b[^.]{0,70}(?=[rdt])\b"
+        r"(?:refus(?:e|ing)|declin(?:e|ing)|turn(?:ing)? (?:it|this|them) down)\b",
     ),
     ("refusal", None, rf"\b{_SELF}(?: also| definitely| really| simply| just)? ?{_CANNOT} (?:\w+ ){{0,3}}?{SERVE}\b"),
     ("refusal", None, r"^(?:so,? |therefore,? )*(?:refus(?:e|ing)|declin(?:e|ing))\b"),
@@ -258,7 +258,7 @@ SENTENCES: Patterns = (
         "benign",
         r"\b(?:no|not|nothing|neither|never|\w+n't)\b(?! (?:just|only|want|sure))(?:(?!\b(?:without|way|just"
         r"|only)\b)[^.,]){0,40}?"
-        rf"\b(?:violat\w+|fall(?:s|ing)? under|relates? to|involv\w+|intend\w*|issues?|concerns?"
+        rf"(?=[vfrica])\b(?:violat\w+|fall(?:s|ing)? under|relates? to|involv\w+|intend\w*|issues?|concerns?"
         rf"|ask\w+ for)\b[^.,]{{0,40}}"
         rf"\b{_HARM_TOPIC}\b",
     ),
