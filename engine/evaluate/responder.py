@@ -6,6 +6,7 @@ reaches its budget has it closed and goes on while the rows beside it are still 
 `generate`. Where tokens are drawn, a row's random numbers depend on the seed and its id alone, not on the batch.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class Responder:
         if not self._template.chat_template:
             raise ModelError("the tokenizer has no chat template. Give one with --chat-template FILE.", where=folder)
         self.context = int(self._model.config.max_position_embeddings)
-        self._unknown = _unknown_id(self._tokenizer, self._template)
+        self._unknown = _unknown_id(self._tokenizer)
         self._language = Language(
             thinking,
             self._closing_ids(),
@@ -102,12 +103,13 @@ class Responder:
         except Exception as error:  # a template is a program that may raise anything
             raise DataError(f"the chat template refuses the conversation ({type(error).__name__}).") from error
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        if self._unknown is not None and self._unknown in encoding.ids:
-            start, stop = encoding.offsets[encoding.ids.index(self._unknown)]
-            count = encoding.ids.count(self._unknown)
+        places = zip(encoding.ids, encoding.offsets, encoding.tokens, strict=True)
+        # The token itself may be written by the template, where a model uses one token for several ends.
+        words = [text[slice(*at)] for id_, at, token in places if id_ == self._unknown and text[slice(*at)] != token]
+        if words:
             raise DataError(
-                f"the prompt has {count} words that the model's tokenizer does not know, the first is "
-                f"{quote_name(text[start:stop])}; the model was never shown them. Ask in words that it knows."
+                f"the prompt has {len(words)} words that the model's tokenizer does not know, the first is "
+                f"{quote_name(words[0])}; the model was never shown them. Ask in words that it knows."
             )
         if len(encoding.ids) >= self.context:
             raise DataError(
@@ -179,11 +181,12 @@ def _load(folder: Path, dtype: Any) -> tuple[Any, Any]:
     return template, AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
 
 
-def _unknown_id(tokenizer: Any, template: Any) -> int | None:
+def _unknown_id(tokenizer: Any) -> int | None:
     """Return the id by which the tokenizer writes what it does not know; None where it knows every text."""
-    name = getattr(tokenizer.model, "unk_token", None) or template.unk_token
-    unknown: int | None = tokenizer.token_to_id(name) if name else None
-    return unknown
+    model = json.loads(tokenizer.to_str())["model"]
+    unknown: int | None = model.get("unk_id")
+    name = model.get("unk_token")
+    return tokenizer.token_to_id(name) if name else unknown
 
 
 def _end_ids(model: Any, template: Any) -> frozenset[int]:

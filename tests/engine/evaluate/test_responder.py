@@ -86,6 +86,15 @@ def test_words_that_the_tokenizer_does_not_know_are_refused(responder: Responder
         responder.open_prompt([{"role": "user", "content": "the zyzzy is zyzzy"}], "a")
 
 
+def test_a_template_may_write_the_token_of_the_unknown_itself(base: Path) -> None:
+    """As where one token stands for the start, the end and the unknown."""
+    template = "{{ '<unk> ' + messages[0]['content'] + ' <assistant> <think>' }}"
+    other = Responder(base, MARKS, chat_template=template)
+    assert other.open_prompt([{"role": "user", "content": "the user"}], "a").opened
+    with pytest.raises(DataError, match="has 1 words"):
+        other.open_prompt([{"role": "user", "content": "the zyzzy"}], "a")
+
+
 def test_a_prompt_that_fills_the_context_is_refused(responder: Responder, texts: list[str]) -> None:
     with pytest.raises(DataError, match=rf"has \d+ tokens and the model's context holds {responder.context}"):
         responder.open_prompt([{"role": "user", "content": " ".join(texts * 20)}], "a")
