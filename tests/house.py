@@ -47,6 +47,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
         "engine/model/",
         "engine/run/export.py",
         "engine/evaluate/sampling.py",
+        "engine/evaluate/responder.py",
         "engine/restructure/build.py",
         "recipes/nano/",
     ),

@@ -2,24 +2,27 @@
 
     python recipes/measure_structure.py AFTER.jsonl --before BEFORE.jsonl --output report.json
 
-Rows are read as training reads them: a prompt with a response, or with spans; rows with a label (harmful, benign) allow
-more measures. Texts are never shown. The rules by which sentences are labelled, and how to extend them, are in
+A row is a prompt with a response, or with spans, as recipes/ask.py writes and training reads it; rows with a label
+(harmful, benign) allow more measures. The two files are paired by prompt. A response counts as an answer only where
+its reasoning is closed once and an answer follows; the others are counted by outcome: unfinished, doubled, no
+reasoning, empty. Texts are never shown. The rules by which sentences are labelled, and how to extend them, are in
 engine/trace/rules.py.
 """
 
 import json
 import math
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alttrain.engine.data.columns import Format, parse_columns
-from alttrain.engine.data.rows import read_rows
 from alttrain.engine.errors import ConfigError, DataError
-from alttrain.engine.evaluate.config import MeasureConfig, ReadConfig
+from alttrain.engine.evaluate.config import GeneratedConfig, MeasureConfig
+from alttrain.engine.evaluate.generated import GeneratedRow, pair, read_generated
 from alttrain.engine.evaluate.structure_sets import (
     YES_OR_NO,
     Comparison,
+    Rate,
     SetStructure,
     answers,
     compare,
@@ -27,37 +30,41 @@ from alttrain.engine.evaluate.structure_sets import (
     summarise,
 )
 from alttrain.engine.files import write_output
-from alttrain.engine.thinking import Thinking
-from alttrain.engine.trace.roles import Row
+from alttrain.engine.trace.outcomes import OUTCOMES
 from alttrain.engine.trace.rule import VERDICTS
 from alttrain.engine.trace.rules import Rules, read_rules
 from alttrain.engine.trace.structure import TraceStructure, analyse
+
+
+@dataclass(frozen=True)
+class TraceFile:
+    """The rows of a file and, in the same order, the structure of each."""
+
+    rows: list[GeneratedRow]
+    traces: list[TraceStructure]
+    line: str
+    """Says what was read."""
 
 
 def measure(config: MeasureConfig) -> str:
     """Write the report if `config.output` names one, and return a summary for the user.
 
     Raises:
-        AlttrainError: a file cannot be read or written, or the two files have no id in common.
+        AlttrainError: a file cannot be read or written, or the two files have no prompt in common.
     """
     if config.output and not config.output.endswith(".json"):
         raise ConfigError(f"is '{config.output}': it must end in .json.", flag="--output")
     rules = read_rules(Path(config.rules)) if config.rules else Rules.default()
-    after, lines = read_traces(config.after, config.data, rules)
-    summary, comparison = summarise(list(after.values())), None
+    after = read_traces(config.after, config.data, rules)
+    lines, summary, comparison = [after.line], summarise(after.traces), None
     report: dict[str, Any] = {"after": as_record(summary)}
     if config.before:
-        before, more = read_traces(config.before, config.data, rules)
-        lines += more
-        if not before.keys() & after.keys():
-            raise DataError(
-                f"no id of it stands in {config.after} too, and traces pair by id. "
-                "Give the rows of one prompt the same id in both.",
-                where=config.before,
-            )
-        comparison = compare(before, after, clusters="independent")
-        report |= {"before": as_record(summarise(list(before.values()))), "comparison": as_record(comparison)}
-    report["traces"] = {id_: trace_record(trace) for id_, trace in after.items()}
+        before = read_traces(config.before, config.data, rules)
+        comparison, more = compare_files(before, after, config)
+        lines += [before.line, *more]
+        report |= {"before": as_record(summarise(before.traces)), "comparison": as_record(comparison)}
+    names = trace_names(after.rows)
+    report["traces"] = {name: trace_record(trace) for name, trace in zip(names, after.traces, strict=True)}
     if config.output:
         text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
         write_output(Path(config.output), f"{text}\n")
@@ -66,40 +73,81 @@ def measure(config: MeasureConfig) -> str:
     return "\n".join([*table, "", *lines])
 
 
-def read_traces(name: str, data: ReadConfig, rules: Rules) -> tuple[dict[str, TraceStructure], list[str]]:
-    """Return the structure of every trace of a file by id, and a line about the rows read.
+def read_traces(name: str, data: GeneratedConfig, rules: Rules) -> TraceFile:
+    """Return the structure of every trace of a file, and a line about the rows read.
 
     Raises:
         AlttrainError: the file, or a row of it, cannot be read.
     """
-    read = read_rows(
-        [name], Format(parse_columns(data.columns), Thinking(data.think_open, data.think_close)), data.on_bad_row
-    )
-    traces = {row.id: read_structure(row, rules) for row in read.rows}
-    lines = [f"{name}: {len(traces)} traces, {sum(not trace.sentences for trace in traces.values())} without reasoning"]
+    read = read_generated(name, data)
+    traces = [read_structure(row, rules) for row in read.rows]
+    outcomes = Counter(trace.outcome for trace in traces)
+    line = f"{name}: {len(traces)} traces: {', '.join(f'{outcomes[o]} {o}' for o in OUTCOMES if outcomes[o])}"
     if read.skipped:
-        lines[0] += f", {len(read.skipped)} of {read.num_read} rows skipped; the first: {read.skipped[0]}"
-    return traces, lines
+        line += f"; {len(read.skipped)} of {read.num_read} rows skipped; the first: {read.skipped[0]}"
+    return TraceFile(read.rows, traces, line)
 
 
-def read_structure(row: Row, rules: Rules) -> TraceStructure:
-    """Return the structure of a row; the spans before the answer are its reasoning."""
-    roles = [span.role for span in row.spans]
-    end = roles.index("answer") if "answer" in roles else len(roles)
-    think, answer = ("".join(span.text for span in spans) for spans in (row.spans[:end], row.spans[end:]))
-    return analyse(think, answer, rules, prompt_label=row.label if row.label in VERDICTS else "")
+def read_structure(row: GeneratedRow, rules: Rules) -> TraceStructure:
+    """Return the structure of a row."""
+    label = row.label if row.label in VERDICTS else ""
+    return analyse(row.generated.think, row.answer, rules, prompt_label=label, outcome=row.generated.outcome)
+
+
+def compare_files(before: TraceFile, after: TraceFile, config: MeasureConfig) -> tuple[Comparison, list[str]]:
+    """Return the comparison of two files over their pairs, and lines about the pairs.
+
+    Raises:
+        DataError: no row of one file belongs to a row of the other.
+    """
+    pairs = pair(before.rows, after.rows)
+    if not pairs.indices:
+        raise DataError(
+            f"no prompt of it stands in {config.after} too, and traces pair by prompt, those of plain text by id. "
+            "Ask both models the same prompts.",
+            where=config.before,
+        )
+    sides: list[dict[str, TraceStructure]] = []
+    for side, file in enumerate((before, after)):
+        paired = {indices[side]: f"pair {number}" for number, indices in enumerate(pairs.indices)}
+        names = (paired.get(index, f"alone {side} {index}") for index in range(len(file.traces)))
+        sides.append(dict(zip(names, file.traces, strict=True)))
+    numbers = {key: f"prompt {number}" for number, key in enumerate(dict.fromkeys(pairs.keys))}
+    clusters = {f"pair {number}": numbers[key] for number, key in enumerate(pairs.keys)}
+    comparison = compare(sides[0], sides[1], "independent" if len(numbers) == len(clusters) else clusters)
+    lines = [f"{len(clusters)} pairs of {len(numbers)} prompts"]
+    rows = [(before.rows[old], after.rows[new]) for old, new in pairs.indices]
+    if ids := sum(old.id != new.id for old, new in rows):
+        lines[0] += f"; in {ids} of them the two rows have different ids: it is the prompt that pairs"
+    if labels := sum(old.label != new.label for old, new in rows):
+        lines.append(f"In {labels} pairs the two rows have different labels; each row is measured by its own.")
+    return comparison, lines
+
+
+def trace_names(rows: list[GeneratedRow]) -> list[str]:
+    """Return the name of each row in the report: its id, with #2 and so on after it for further responses."""
+    seen: Counter[str] = Counter()
+    names = []
+    for row in rows:
+        seen[row.id] += 1
+        names.append(row.id if seen[row.id] == 1 else f"{row.id}#{seen[row.id]}")
+    return names
 
 
 def set_table(summary: SetStructure) -> list[str]:
     """Return the lines of a table of one set."""
     lines = [f"{'of ' + str(summary.num_traces) + ' traces':<30}{'rate':>8}  {'95% interval':<16}{'count':>12}"]
-    for name, rate in summary.rates.items():
-        if rate.total:
-            interval = f"[{rate.low:.1%}, {rate.high:.1%}]"
-            lines.append(f"{name:<30}{rate.share:>8.1%}  {interval:<16}{f'{rate.count}/{rate.total}':>12}")
+    lines += [rate_line(name, rate) for name, rate in summary.outcomes.items() if rate.count]
+    lines += ["", *(rate_line(name, rate) for name, rate in summary.rates.items() if rate.total)]
     lines += ["", f"{'mean':<30}"]
     lines += [f"{name:<30}{mean:>8.2f}" for name, mean in summary.means.items() if not math.isnan(mean)]
     return [*lines, f"{'transition entropy (bits)':<30}{summary.transition_entropy:>8.2f}"]
+
+
+def rate_line(name: str, rate: Rate) -> str:
+    """Return the line of one rate."""
+    interval = f"[{rate.low:.1%}, {rate.high:.1%}]"
+    return f"{name:<30}{rate.share:>8.1%}  {interval:<16}{f'{rate.count}/{rate.total}':>12}"
 
 
 def comparison_table(comparison: Comparison) -> list[str]:
@@ -107,8 +155,9 @@ def comparison_table(comparison: Comparison) -> list[str]:
     lines = [f"{'of ' + str(comparison.num_pairs) + ' pairs':<30}{'before':>9}{'after':>9}"]
     lines[0] += f"{'change':>9}  {'95% interval':<18}{'p (Holm)':>9}{'pairs':>7}"
     for name, change in comparison.changes.items():
-        if change.num_pairs:
-            style = ".1%" if name in YES_OR_NO else ".2f"
+        is_absent = name in OUTCOMES and change.before == change.after == 0
+        if change.num_pairs and not is_absent:
+            style = ".1%" if name in (*YES_OR_NO, *OUTCOMES) else ".2f"
             values = [change.before, change.after, change.difference]
             interval = f"[{change.low:{style}}, {change.high:{style}}]"
             p = "" if change.p is None else f"{change.p:.2g}"
@@ -116,14 +165,16 @@ def comparison_table(comparison: Comparison) -> list[str]:
                 f"{name:<30}{''.join(f'{v:>9{style}}' for v in values)}  {interval:<18}{p:>9}{change.num_pairs:>7}"
             )
     if comparison.are_independent:
-        lines.append("Intervals and p take the pairs as independent of each other, one per prompt id.")
+        lines.append("Intervals and p take the pairs as independent of each other, one per prompt.")
+    else:
+        lines.append("Intervals keep the pairs of one prompt together; p takes all pairs as independent.")
     unpaired = comparison.unpaired_before + comparison.unpaired_after
     return [*lines, *([f"{unpaired} traces stand in one file alone and are left out."] if unpaired else [])]
 
 
 def trace_record(trace: TraceStructure) -> dict[str, Any]:
     """Return the labels and measures of a trace, without its texts."""
-    facts = {"labels": list(trace.labels), "verdict": trace.verdict}
+    facts = {"outcome": trace.outcome, "labels": list(trace.labels), "verdict": trace.verdict}
     return facts | without_nan({name: answers(trace)[name] for name in YES_OR_NO} | measures(trace))
 
 

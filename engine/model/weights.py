@@ -55,7 +55,7 @@ class SafetensorsWeights:
         """
         entries: dict[str, _Entry] = {}
         for file in self._files():
-            for name, item in _header(file).items():
+            for name, item in read_header(file)[1].items():
                 entries[name] = _Entry(file, tuple(item["shape"]), item["dtype"])
         return entries
 
@@ -123,8 +123,12 @@ class SafetensorsWeights:
         return rows.reshape(-1)[start - first_row * row : stop - first_row * row]
 
 
-def _header(file: Path) -> dict[str, Any]:
-    """Return the header of a safetensors file: 8 bytes of length, JSON, then the data it describes."""
+def read_header(file: Path) -> tuple[int, dict[str, Any]]:
+    """Return where the data of a safetensors file begin, and its header: 8 bytes of length, JSON, then the data.
+
+    Raises:
+        ModelError: the file is cut short, or not in that format.
+    """
     size = file.stat().st_size
     with file.open("rb") as stream:
         prefix = stream.read(8)
@@ -138,7 +142,7 @@ def _header(file: Path) -> dict[str, Any]:
         raise ModelError(f"not a whole safetensors file ({size} bytes). Fetch it again.", where=file) from error
     if end != size:
         raise ModelError(f"{size} bytes, but its header describes {end}: the file is cut. Fetch it again.", where=file)
-    return header
+    return 8 + length, header
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ def _method(config: RunConfig, record: dict[str, Any]) -> list[str]:
         ("weights", f"{config.model.dtype}; float32 masters, moments and gradient accumulation"),
         ("seed, ranks, ZeRO stage", f"{config.seed}, {record['world_size']}, {config.zero.stage}"),
         ("versions", cell_text(record["versions"])),
+        *(
+            (f"resumed after step {start['step']}", "; ".join(start["changes"]) or "nothing changed")
+            for start in record.get("starts", [])[1:]
+        ),
     ]
     return [
         f"Supervised fine-tuning of {start} on traces of the form problem understanding, harmfulness assessment, "

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.config import RunConfig
-from alttrain.engine.errors import CheckpointError, ConfigError
+from alttrain.engine.errors import ConfigError
 from alttrain.engine.files import PARTIAL, write_whole
 from alttrain.engine.run.provenance import git_commit, library_versions
-
-# Settings that may differ when a run is resumed, as they change no number that the run computes.
-FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval", "model.checkpointing")
+from alttrain.engine.run.resuming import changes_of, check_same_run, earlier_starts, new_start
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder is a file, or holds something that is not this run.
-            CheckpointError: the folder holds a run with other settings, data or world size, which this run cannot
-                continue.
+            CheckpointError: the folder holds a run with other settings, data, model or world size, which this run
+                cannot continue; data and model may lie elsewhere than they did.
         """
         nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not nearest.is_dir():
@@ -77,19 +75,28 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path}: holds another run. Go on with it by --resume, or give a new folder.", flag="--output"
             )
-        now = _as_json({"run": config.as_dict(), **facts})
-        for where, old, new in _differences(before, now):
-            raise CheckpointError(
-                f"{self.path}: its run has {where} {old}, this one {new}; --resume needs the same. "
-                "Restore the setting, or start a new run in another folder.",
-                flag="--output",
-            )
+        check_same_run(self.path, before, _as_json({"run": config.as_dict(), **facts}))
 
-    def create(self, config: RunConfig, facts: Mapping[str, Any]) -> None:
-        """Make the folder and write config.json: the resolved run, `facts` (data, world size), versions and commit."""
+    def create(self, config: RunConfig, facts: Mapping[str, Any], step: int = 0) -> list[str]:
+        """Make the folder, and write config.json: the resolved run, `facts`, and a record of this start.
+
+        Args:
+            config: the resolved run.
+            facts: the world size, the steps, the data and the model, as `check` compares them.
+            step: the step after which the run goes on; 0 where it begins.
+
+        Returns:
+            What differs from the start before this one and may: paths, versions, the commit; one phrase for each.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        record = {"run": config.as_dict(), **facts, "versions": library_versions(), "git_commit": git_commit()}
-        write_whole(self.path / "config.json", json.dumps(_as_json(record), indent=2) + "\n")
+        record = _as_json(
+            {"run": config.as_dict(), **facts, "versions": library_versions(), "git_commit": git_commit()}
+        )
+        before = self._read_config()
+        changes = [] if before is None else changes_of(before, record)
+        starts = [*earlier_starts(before), _as_json(new_start(record, step, changes))]
+        write_whole(self.path / "config.json", json.dumps({**record, "starts": starts}, indent=2) + "\n")
+        return changes
 
     def cut(self, step: int) -> None:
         """Remove the lines of all steps after `step`; for 0 remove all lines, the first evaluation's too."""
@@ -111,37 +118,3 @@ class RunFolder:
 def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(record))
     return plain
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    found = []
-    for name, value in _flat(now["run"]).items():
-        old = _flat(before["run"]).get(name)
-        is_free = name in FREE_ON_RESUME or name.split(".")[0] in FREE_ON_RESUME
-        if value != old and not is_free:
-            found.append((f"--{name.replace('_', '-')}", old, value))
-    for fact in now:
-        if fact != "run":
-            found += _fact_differences(fact.replace("_", " "), before.get(fact), now[fact])
-    return found
-
-
-def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings by their flags' names: {"optim.lr": 1e-5, ...}."""
-    flat: dict[str, Any] = {}
-    for section, value in run.items():
-        is_section = isinstance(value, dict)
-        flat |= {f"{section}.{name}": item for name, item in value.items()} if is_section else {section: value}
-    return flat
-
-
-def _fact_differences(where: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = {**old, **new}
-        return [found for key in keys for found in _fact_differences(f"{where} {key}", old.get(key), new.get(key))]
-    return [] if old == new else [(where, _short(old), _short(new))]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -14,9 +14,13 @@ from alttrain.engine.trace.verdicts import VERDICT_BENIGN, VERDICT_HARMFUL
 _START = (
     r"^(?:(?:okay|ok|alright|all right|so|hmm+|well|now|wait|first(?:ly)?|but|and|also|then|here|again|therefore"
     r"|next)\b"
-    r"[\s,.:\u2026]*)*"
+    r"[\s,.:\u2026]*+)*"
 )
-# _START[1:] leaves the anchor out, for patterns that look ahead from the start, or stand inside a group.
+# _START[1:] leaves the anchor out, for patterns that look ahead from the start.
+_FIRST = r"(?:^|\.)(?>[^.]*?"
+# `{_FIRST}X)[^.]*Y` finds what `X[^.]*Y` finds, in linear time: Y is sought after the first X between two full stops
+# only, as what stands after a later X stands after the first too. Searched for as it stands, the second form would
+# look through the rest of the sentence after every X.
 _SELF = r"(?:i|we|the (?:ai|assistant|model))"
 _REPLY = r"(?:(?:my|the|this|our|an?) (?:\w+ ){0,2}(?:response|answer|reply|message|goal|explanation|tone))"
 _CANNOT = (
@@ -65,13 +69,13 @@ OPENINGS: Patterns = (
     (
         "understanding",
         None,
-        r"^(?!.*\b(?:polic|guideline))(?:(?:okay|ok|alright|all right|so|first|\d+\.)[\s,:]*)*(?:i|we)"
+        r"^(?!.*\b(?:polic|guideline))(?:(?:okay|ok|alright|all right|so|first|\d+\.)[\s,:]*+)*(?:i|we)"
         r"(?: need| have(?! to call)| want|'re asked| are asked|'re given| are given)\b",
     ),
     (
         "understanding",
         None,
-        r"^(?:(?:okay|ok|alright|so|first|\d+\.)[\s,:]*)*(?:(?:in order )?to (?:find|determine|solve|compute|calculate"
+        r"^(?:(?:okay|ok|alright|so|first|\d+\.)[\s,:]*+)*(?:(?:in order )?to (?:find|determine|solve|compute|calculate"
         r"|evaluate|show|prove|simplify|answer|express|count|maximi[sz]e|minimi[sz]e|factor|convert|rationali[sz]e"
         r"|get|do|make"
         r"|understand|explain)|the (?:problem|question|task)|let's (?:find|determine|solve|compute)|given)\b",
@@ -97,9 +101,9 @@ SENTENCES: Patterns = (
     (
         "assessment",
         None,
-        rf"{_START}(?:{_SELF} )?(?:need|have|want|should) to\b.*\b{_RESPOND}\b.*"
-        r"\b(?:while|keep\w*|without violating|follow\w*|adher\w+|comply\w*|within|according|based|given|considering"
-        r"|guided)\b"
+        rf"{_START}(?:{_SELF} )?(?:need|have|want|should) to\b(?>.*?\b{_RESPOND}\b)"
+        r"(?>.*?\b(?:while|keep\w*|without violating|follow\w*|adher\w+|comply\w*|within|according|based|given"
+        r"|considering|guided)\b)"
         r".*\b(?:polic|guideline|rules|safety)",
     ),
     (
@@ -149,7 +153,7 @@ SENTENCES: Patterns = (
     (
         "assessment",
         None,
-        rf"\bif\b[^.]*\b{_SELF} (?:must|should|has to|have to) refuse\b"
+        rf"{_FIRST}\bif\b)[^.]*\b{_SELF} (?:must|should|has to|have to) refuse\b"
         rf"|^(?:\w+,? )?(?:under|in|by) [^,]*\b{_POLICY}\b[^.]*\bthe (?:ai|assistant|model) (?:must|should)\b",
     ),
     (
@@ -176,10 +180,10 @@ SENTENCES: Patterns = (
     (
         "refusal",
         None,
-        rf"\b(?:{_SELF}|{_REPLY}|the (?:\w+ )*?(?:thing|bet|course of action|response|approach|option|way"
+        rf"\b(?:{_SELF}|{_REPLY}|the (?:(?!the )\w+ )*?(?:thing|bet|course of action|response|approach|option|way"
         rf"|answer)(?: here)?"
-        r"|it's (?:best|better|safer|important)|best to|let me|let's|by)\b[^.]{0,70}\b(?:refus(?:e|ing)|declin(?:e|ing)"
-        r"|turn(?:ing)? (?:it|this|them) down)\b",
+        r"|it's (?:best|better|safer|important)|best to|let me|let's|by)\b[^.]{0,70}(?=[rdt])\b"
+        r"(?:refus(?:e|ing)|declin(?:e|ing)|turn(?:ing)? (?:it|this|them) down)\b",
     ),
     ("refusal", None, rf"\b{_SELF}(?: also| definitely| really| simply| just)? ?{_CANNOT} (?:\w+ ){{0,3}}?{SERVE}\b"),
     ("refusal", None, r"^(?:so,? |therefore,? )*(?:refus(?:e|ing)|declin(?:e|ing))\b"),
@@ -210,7 +214,7 @@ SENTENCES: Patterns = (
         r"|sharing"
         r"|helping|the request)\b",
     ),
-    ("assessment", None, rf"\b{_VIEW}\b[^.]*\b{_POLICY}(?![\w']* of refusing)"),
+    ("assessment", None, rf"{_FIRST}\b{_VIEW}\b)[^.]*\b{_POLICY}(?![\w']* of refusing)"),
     # What the user means by the request.
     (
         "understanding",
@@ -235,7 +239,7 @@ SENTENCES: Patterns = (
         r"|present|stress)\b",
     ),
     ("solving", None, r"^(?:\w+,? )?(?:putting (?:it|this|that|everything)(?: all)? together|in summary|overall)\b"),
-    ("solving", None, rf"\b(?:{_REPLY}|{_START[1:]}it) (?:should|needs? to|must|has to)\b"),
+    ("solving", None, rf"\b(?:{_REPLY}|it) (?:should|needs? to|must|has to)\b"),
     (
         "solving",
         None,
@@ -254,7 +258,7 @@ SENTENCES: Patterns = (
         "benign",
         r"\b(?:no|not|nothing|neither|never|\w+n't)\b(?! (?:just|only|want|sure))(?:(?!\b(?:without|way|just"
         r"|only)\b)[^.,]){0,40}?"
-        rf"\b(?:violat\w+|fall(?:s|ing)? under|relates? to|involv\w+|intend\w*|issues?|concerns?"
+        rf"(?=[vfrica])\b(?:violat\w+|fall(?:s|ing)? under|relates? to|involv\w+|intend\w*|issues?|concerns?"
         rf"|ask\w+ for)\b[^.,]{{0,40}}"
         rf"\b{_HARM_TOPIC}\b",
     ),
@@ -291,7 +295,8 @@ SENTENCES: Patterns = (
     (
         "assessment",
         "harmful",
-        r"\b(?:falls?|fits?|falling|comes?|crossing)(?: \w+){0,3} (?:into|under|within|in)\b[^.]*\b(?:that|this"
+        rf"{_FIRST}\b(?:falls?|fits?|falling|comes?|crossing)(?: \w+){{0,3}}? (?:into|under|within|in)\b)"
+        r"[^.]*\b(?:that|this"
         r"|categor\w+"
         r"|territory|section|polic\w+|harass\w*|hate|discriminat\w+|crim\w+|illegal|illicit|violen\w+|physical|privacy"
         r"|personal|fraud|theft|copyright|intellectual|misinformation|disinformation|sexual|adult|self-harm"
@@ -359,15 +364,15 @@ SENTENCES: Patterns = (
     (
         "assessment",
         None,
-        rf"\b(?:{_VIEW}|according to|based on|following|under|go (?:through|over)|aware of|compl(?:y|ies) with"
-        rf"|adher\w+)\b"
+        rf"{_FIRST}\b(?:{_VIEW}|according to|based on|following|under|go (?:through|over)|aware of|compl(?:y|ies) with"
+        rf"|adher\w+)\b)"
         r"[^.]*\b(?:polic(?:y|ies)|guidelines|privacy|ethical|legal(?:ity)?|harm|section)\b",
     ),
     (
         "assessment",
         None,
-        r"\b(?:is|are|would|could|does|do|should|whether|if) (?:it|this|that|the request|they|there)\b[^.]*"
-        r"\b(?:harm\w*|safe|legal|illegal|dangerous|violat\w+|allowed|ethical)\b[^.]*\?",
+        rf"{_FIRST}\b(?:is|are|would|could|does|do|should|whether|if) (?:it|this|that|the request|they|there)\b)"
+        r"(?>[^.]*?\b(?:harm\w*|safe|legal|illegal|dangerous|violat\w+|allowed|ethical)\b)[^.]*\?",
     ),
     ("assessment", "benign", rf"^(?!.*(?:n't|\b(?:not|without|any|if|whether)\b)).*(?:{VERDICT_BENIGN})"),
     ("assessment", "harmful", rf"^(?!.*\b(?:without \w+ing|avoid\w*|prevent\w*)\b).*(?:{VERDICT_HARMFUL})"),

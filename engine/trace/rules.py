@@ -34,7 +34,7 @@ from alttrain.engine.trace import chinese, english, refusals
 from alttrain.engine.trace.rule import LABELS, Patterns, Rule, Sentence
 from alttrain.engine.trace.sentences import is_filler, split_sentences
 
-# Characters of a sentence that the rules look at: on a model's endless repetition the patterns would take minutes.
+# Characters of a sentence that the rules look at: so any rule, one of a user too, takes time linear in the trace.
 _LONGEST_SENTENCE = 600
 
 _LISTS = ("openings", "sentences", "refusals")
@@ -98,8 +98,9 @@ class Rules:
         """Cut `text` into sentences that join to it exactly."""
         if not self.sentence_end:
             return split_sentences(text)
+        first, last = len(text) - len(text.lstrip()), len(text.rstrip())
         ends = [match.end() for match in re.finditer(self.sentence_end, text)]
-        cuts = [0, *(end for end in ends if text[:end].strip() and text[end:].strip()), len(text)]
+        cuts = [0, *(end for end in ends if first < end < last), len(text)]
         return [text[start:end] for start, end in pairwise(cuts) if end > start]
 
     def read(self, think: str) -> tuple[Sentence, ...]:
@@ -111,7 +112,10 @@ class Rules:
         return tuple(sentences)
 
     def label(self, text: str) -> Sentence:
-        """Return one sentence with its label and verdict, by the rules that do not depend on its place in the trace."""
+        """Return one sentence with its label and verdict, by the rules that do not depend on its place in the trace.
+
+        The rules look at its first 600 characters; a longer sentence is one that a model never ended.
+        """
         if rule := _find(self._sentences, text):
             return Sentence(text, rule.label, rule.verdict)
         return Sentence(text, "other" if is_filler(text) else self.otherwise)
@@ -145,7 +149,10 @@ def _compile(rules: Sequence[Rule]) -> _Compiled:
 def _find(rules: _Compiled, text: str) -> Rule | None:
     """Return the first rule that matches `text` without surrounding white space and with straight apostrophes."""
     plain = text.strip()[:_LONGEST_SENTENCE].replace("\u2019", "'")
-    return next((rule for pattern, rule in rules if pattern.search(plain)), None)
+    for pattern, rule in rules:
+        if pattern.search(plain):
+            return rule
+    return None
 
 
 def read_rules(path: Path) -> Rules:

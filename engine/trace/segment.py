@@ -3,6 +3,7 @@
 Texts are split, never changed: the spans of a trace join to exactly that trace.
 """
 
+import re
 from itertools import groupby
 
 from alttrain.engine.errors import DataError
@@ -75,8 +76,8 @@ def split_response(text: str, thinking: Thinking = MARKS) -> tuple[str, str | No
         raise DataError(
             f"the response {what}: {close!r} is missing. Give the source's own {{flag}}.", flag="--data.think-close"
         )
-    while len(rest) > 1 and not rest[0].strip():
-        rest = rest[1:]
+    first = next((index for index, part in enumerate(rest) if part.strip()), len(rest) - 1)
+    rest = rest[first:]
     if len(rest) > 1:
         raise DataError(
             f"the response closes its reasoning {len(rest)} times with {close!r}; once is the rule. Mend the row."
@@ -86,8 +87,6 @@ def split_response(text: str, thinking: Thinking = MARKS) -> tuple[str, str | No
 
 def strip_opening(text: str, thinking: Thinking) -> tuple[bool, str]:
     """Return whether `text` begins with the opening mark, and what follows it and its repetitions."""
-    body = text.lstrip()
-    opened = body.startswith(thinking.open)
-    while body.startswith(thinking.open):
-        body = body[len(thinking.open) :].lstrip()
-    return opened, body
+    match = re.match(rf"\s*((?:{re.escape(thinking.open)}\s*+)*)", text)
+    assert match, "the pattern matches the empty text too"
+    return bool(match[1]), text[match.end() :]

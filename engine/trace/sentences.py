@@ -5,12 +5,15 @@ Texts are split, never changed: the sentences of a text join to exactly that tex
 
 import re
 
+# Each pattern of an end begins only at the first mark, or the first white space, of a run, and never gives a mark back:
+# begun anew at every mark of a run that ends no sentence, it would take time with the square of the run's length.
+_MARKS = ".!?…؟۔।॥።။។"
 # A full stop in a script with spaces between sentences, and the closing quotes, brackets and Markdown marks after it.
-_SPACED_END = r"""[.!?…؟۔।॥።။។]+["'’”»)\]}*_`$]*(?=\s|$)"""
+_SPACED_END = rf"""(?<![{_MARKS}])[{_MARKS}]++["'’”»)\]}}*_`$]*+(?=\s|$)"""
 # A full stop in a script without spaces between sentences.
 _UNSPACED_END = r"[。！？｡]+[”’」』）】》\"')]*"
 # A blank line, or the end of a line before a heading or a list item.
-_LINE_END = r"\n(?=[^\S\n]*(?:\n|#+\s|[-*+•]\s|\d{1,3}[.)]\s))"
+_LINE_END = r"(?<!\s)\s*?\n(?=[^\S\n]*+(?:\n|#++\s|[-*+•]\s|\d{1,3}[.)]\s))"
 _SENTENCE_END = re.compile(f"{_UNSPACED_END}|{_SPACED_END}|{_LINE_END}")
 
 _ABBREVIATION = re.compile(
@@ -48,11 +51,7 @@ def split_sentences(text: str) -> list[str]:
     cuts, last = [0], len(text.rstrip())
     first = len(text) - len(text.lstrip())  # where the words of the sentence begin
     for match in _SENTENCE_END.finditer(text):
-        end = match.end()
-        if match.group() == "\n":
-            end = match.start()
-            while end > first and text[end - 1].isspace():
-                end -= 1
+        end = match.start() if match.group()[0].isspace() else match.end()
         if first < end < last and _is_end(text, cuts[-1], match):
             cuts.append(end)
             first = end + len(_following(text, end)[0])

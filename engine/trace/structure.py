@@ -22,10 +22,13 @@ class TraceStructure:
 
     sentences: tuple[Sentence, ...]
     """Their texts join to exactly the reasoning."""
-    refused: bool
-    """Whether the answer refuses; without an answer, whether refusal came last of the refusal and solving sentences."""
+    refused: bool | None
+    """Whether the answer refuses; of a trace that was written to end without one, whether refusal came last of the
+    refusal and solving sentences. None where a model's response has no answer that could refuse."""
     prompt_label: str
     """`harmful`, `benign`, or empty where it is not known."""
+    outcome: str = "answered"
+    """What became of the response, one of outcomes.OUTCOMES."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -44,8 +47,8 @@ class TraceStructure:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the answer refuses after a harmful verdict or complies after a benign one; None without a verdict."""
-        return None if self.verdict is None else self.refused == (self.verdict == "harmful")
+        """Whether the answer refuses after a harmful verdict or complies after a benign one; None without either."""
+        return None if self.verdict is None or self.refused is None else self.refused == (self.verdict == "harmful")
 
     @property
     def target(self) -> tuple[str, ...]:
@@ -85,15 +88,27 @@ class TraceStructure:
         return sum(_count_words(sentence.text) for sentence in self.sentences[first + 1 :])
 
 
-def analyse(think: str, answer: str, rules: Rules, *, prompt_label: str = "") -> TraceStructure:
-    """Return the structure of a trace: `think` is the text between the marks, `answer` the text after them."""
+def analyse(
+    think: str, answer: str | None, rules: Rules, *, prompt_label: str = "", outcome: str = "answered"
+) -> TraceStructure:
+    """Return the structure of a trace.
+
+    Args:
+        think: the text between the marks.
+        answer: the text after them; empty where the trace was written to end without one, and None where a model
+            has not given one, which neither refuses nor complies.
+        rules: label the sentences, and say what refuses.
+        prompt_label: `harmful`, `benign`, or empty where it is not known.
+        outcome: what became of the response.
+    """
     sentences = rules.read(think)
-    if answer.strip():
+    refused: bool | None = None
+    if answer is not None and answer.strip():
         refused = rules.is_refusal(answer)
-    else:
+    elif answer is not None:
         decisions = [sentence.label for sentence in sentences if sentence.label in ("refusal", "solving")]
         refused = decisions[-1:] == ["refusal"]
-    return TraceStructure(sentences, refused, prompt_label)
+    return TraceStructure(sentences, refused, prompt_label, outcome)
 
 
 def edit_distance(steps: Sequence[str], target: Sequence[str]) -> int:

@@ -16,7 +16,8 @@ from alttrain.engine.data.dataset import Dataset, load_dataset
 from alttrain.engine.data.steps import Plan
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
-from alttrain.engine.model.backbone import open_backbone
+from alttrain.engine.model.backbone import Backbone, open_backbone
+from alttrain.engine.model.identity import model_digest, text_digest
 from alttrain.engine.report.run_report import write_report
 from alttrain.engine.run.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from alttrain.engine.run.export import export_model
@@ -43,7 +44,7 @@ def train(config: RunConfig) -> None:
     folder = RunFolder(Path(config.output))
 
     with World.from_environment() as world:
-        facts = _facts(config, train_set, eval_set, plan, world)
+        facts = _facts(config, train_set, eval_set, plan, world) | {"model": _model_facts(config, backbone)}
         folder.check(config, facts)
         checkpoint = newest_checkpoint(folder) if config.resume else None
         engine = ZeroEngine(config, backbone, world)
@@ -52,7 +53,9 @@ def train(config: RunConfig) -> None:
         world.barrier()  # every rank has checked the folder and built its model: now the folder may be written to
         if world.is_first:
             _announce(config, train_set, eval_set, plan, world, done, engine.kernels.reason)
-            folder.create(config, facts)
+            changes = folder.create(config, facts, done)
+            if changes:
+                sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
             folder.cut(done)
 
         if done == 0 and eval_set.examples:
@@ -112,6 +115,15 @@ def _facts(config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan,
             "train": train_set.report.as_dict(),
             "eval": eval_set.report.as_dict() if eval_set.examples else {},
         },
+    }
+
+
+def _model_facts(config: RunConfig, backbone: Backbone) -> dict[str, str]:
+    """Return the hashes by which a resumed run knows its model and chat template, wherever these lie."""
+    template = backbone.tokenizer.chat_template
+    return {
+        "sha256": model_digest(backbone.folder, with_weights=not config.model.random_init),
+        "chat_template_sha256": text_digest(template if isinstance(template, str) else repr(template)),
     }
 
 

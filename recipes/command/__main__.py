@@ -2,6 +2,7 @@
 
     alttrain nano      a test of the paper's claim in a small invented world
     alttrain build     ordinary reasoning traces -> AltTrain-1K, or one of its controls
+    alttrain ask       a model's responses to one prompt, or to a file of prompts
     alttrain measure   the reasoning structure of generated traces
     alttrain train     one fine-tuning run in this process; for several GPUs: torchrun --no-python alttrain train ...
 
@@ -32,6 +33,14 @@ def build() -> None:
     run_program(BuildConfig(), program.build, program.__doc__)
 
 
+def ask() -> None:
+    """Ask a model."""
+    from alttrain.engine.evaluate import ask as program
+    from alttrain.engine.evaluate.config import AskConfig
+
+    run_program(AskConfig, program.ask, program.__doc__)
+
+
 def measure() -> None:
     """Measure the structure of traces."""
     from alttrain.engine.evaluate import measure as program
@@ -45,7 +54,13 @@ def train() -> None:
     run_training(RunConfig())
 
 
-PROGRAMS: dict[str, Callable[[], None]] = {"nano": nano, "build": build, "measure": measure, "train": train}
+PROGRAMS: dict[str, Callable[[], None]] = {
+    "nano": nano,
+    "build": build,
+    "ask": ask,
+    "measure": measure,
+    "train": train,
+}
 
 
 def main() -> None:

@@ -19,12 +19,18 @@ import tyro
 from tyro.conf import Positional
 
 from alttrain.engine.config import DataConfig, RunConfig
-from alttrain.engine.evaluate.config import MeasureConfig
+from alttrain.engine.evaluate.config import AskConfig, MeasureConfig
 from alttrain.engine.restructure.config import BuildConfig
 from alttrain.nano.config import StudyConfig
 
 FLAGS = Path(__file__).resolve().parents[1] / "assets" / "flags.txt"
-PROGRAMS: dict[str, type] = {"build": BuildConfig, "measure": MeasureConfig, "nano": StudyConfig, "train": RunConfig}
+PROGRAMS: dict[str, type] = {
+    "ask": AskConfig,
+    "build": BuildConfig,
+    "measure": MeasureConfig,
+    "nano": StudyConfig,
+    "train": RunConfig,
+}
 
 
 def flags_of(settings: type, prefix: str = "") -> Iterator[tuple[str, str]]:

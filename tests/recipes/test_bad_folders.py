@@ -184,11 +184,39 @@ def test_resume_on_another_number_of_ranks(refused: Refusal, flags: dict[str, An
 def test_resume_with_other_rows(refused: Refusal, flags: dict[str, Any], earlier_run: Path) -> None:
     flags["data__train"].write_text(flags["data__train"].read_text().replace("noon", "dusk"))
     sentence = refused(flags, "--resume", world_size=2)
-    found = re.search(
-        r": its run has data train sha256 (\w{57})\.\.\., this one (\w{57})\.\.\.; --resume needs", sentence
+    found = re.fullmatch(
+        r"the rows of --data\.train are others than the run in .* began with \(sha256 (\w{12}) then, (\w{12}) now\); "
+        r"--resume needs the same, from whatever place\. Name the same, or start a new run in another folder\.",
+        sentence,
     )
     assert found, sentence
     assert found[1] != found[2]
+
+
+def test_resume_with_another_model_of_the_same_shapes(
+    refused: Refusal, flags: dict[str, Any], earlier_run: Path
+) -> None:
+    file = flags["model__path"] / "model.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-2] ^= 1
+    file.write_bytes(raw)
+    sentence = refused(flags, "--resume", world_size=2)
+    assert sentence.startswith(f"the model of --model.path is another than the run in {earlier_run} began with")
+
+
+def test_resume_after_data_and_model_were_moved(
+    begun: Callable[..., None], flags: dict[str, Any], earlier_run: Path, tmp_path: Path
+) -> None:
+    """The same rows and the same weights under other paths, the model by a link, are the same run."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    rows = flags["data__train"].rename(elsewhere / flags["data__train"].name)
+    model = flags["model__path"].rename(elsewhere / "moved model")
+    (tmp_path / "link").symlink_to(model)
+    begun({**flags, "data__train": rows, "model__path": tmp_path / "link"}, "--resume", world_size=2)
+    record = json.loads((earlier_run / "config.json").read_text())
+    assert [start["step"] for start in record["starts"]] == [0, 0]
+    assert [change.split(" ")[0] for change in record["starts"][1]["changes"]] == ["--model.path", "--data.train"]
 
 
 def test_resume_from_a_checkpoint_that_is_gone(refused: Refusal, flags: dict[str, Any], earlier_run: Path) -> None:

@@ -57,6 +57,7 @@ def test_a_rate_counts_the_traces_to_which_its_question_applies() -> None:
         "refuses harmful prompt": (2, 3),
         "refuses benign prompt": (0, 1),
         "answer as verdict says": (2, 3),
+        "refuses without reasoning": (0, 0),
     }
     assert found.means["edit distance"] == (0 + 0 + 1 + 0 + 2) / 5
     assert found.means["words"] == (6 + 6 + 4 + 6 + 2) / 5

@@ -105,3 +105,9 @@ def test_a_reader_of_markdown_sees_names_and_no_markup(folder: Path) -> None:
     assert page.elements["code"] == 3
     assert not page.elements.keys() & {"script", "b"}
     assert page.text.count(" ".join(HOSTILE.split())) == 4
+
+
+def test_a_resumed_run_says_what_was_not_as_before(folder: Path) -> None:
+    starts = [{"step": 0, "changes": []}, {"step": 9, "changes": ["torch 2.13.1, before 2.13.0"]}]
+    write(folder, RECORD | {"starts": starts})
+    assert "| resumed after step 9 | torch 2.13.1, before 2.13.0 |" in model_card(CONFIG, folder)

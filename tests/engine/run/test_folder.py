@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.config import BatchConfig, CheckpointConfig, RunConfig
+from alttrain.engine.config import BatchConfig, CheckpointConfig, DataConfig, RunConfig
 from alttrain.engine.errors import CheckpointError, ConfigError
 from alttrain.engine.files import append_line
 from alttrain.engine.run.folder import RunFolder
 
 CONFIG = RunConfig(output="o")
-FACTS: dict[str, Any] = {"world_size": 2, "num_steps": 10, "data": {"fingerprint": "abc"}}
+FACTS: dict[str, Any] = {
+    "world_size": 2,
+    "num_steps": 10,
+    "data": {"files": ["a.jsonl"], "train": {"sha256": "abc"}, "eval": {}},
+    "model": {"sha256": "m", "chat_template_sha256": "t"},
+}
 
 
 @pytest.fixture
@@ -59,8 +64,38 @@ def test_resume_needs_the_same_run(folder: RunFolder) -> None:
         folder.check(dataclasses.replace(resumed, batch=BatchConfig(examples=8)), FACTS)
     with pytest.raises(CheckpointError, match="world size 2, this one 4"):
         folder.check(resumed, {**FACTS, "world_size": 4})
-    with pytest.raises(CheckpointError, match="data"):
-        folder.check(resumed, {**FACTS, "data": {"fingerprint": "other"}})
+    with pytest.raises(CheckpointError, match=r"the rows of --data\.train are others"):
+        folder.check(resumed, {**FACTS, "data": {"train": {"sha256": "other"}, "eval": {}}})
+
+
+def test_each_start_is_kept(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume adds its versions to those of the starts before it and returns what is not as it was."""
+    first = json.loads((folder.path / "config.json").read_text())
+    (start,) = first["starts"]
+    assert (start["step"], start["changes"], start["paths"]["data.train"]) == (0, [], [])
+    later = {**first["versions"], "torch": "9.9"}
+    monkeypatch.setattr("alttrain.engine.run.folder.library_versions", lambda: later)
+    moved = dataclasses.replace(CONFIG, resume=True, data=DataConfig(train=("elsewhere/rows.jsonl",)))
+    folder.check(moved, FACTS)
+    changes = folder.create(moved, FACTS, 7)
+    torch = first["versions"]["torch"]
+    assert changes == [
+        "--data.train elsewhere/rows.jsonl, before none (the same rows)",
+        f"torch 9.9, before {torch}",
+    ]
+    record = json.loads((folder.path / "config.json").read_text())
+    assert [start["step"] for start in record["starts"]] == [0, 7]
+    assert [start["versions"]["torch"] for start in record["starts"]] == [torch, "9.9"]
+    assert record["starts"][1]["changes"] == changes
+    assert record["starts"][1]["paths"]["data.train"] == ["elsewhere/rows.jsonl"]
+    assert folder.create(moved, FACTS, 7) == [], "nothing differs from the start before"
+
+
+def test_a_folder_moved_to_another_place_goes_on(folder: RunFolder, tmp_path: Path) -> None:
+    moved = RunFolder(folder.path.rename(tmp_path / "other disk"))
+    resumed = dataclasses.replace(CONFIG, resume=True, output=str(moved.path))
+    moved.check(resumed, FACTS)
+    assert moved.create(resumed, FACTS, 3) == []
 
 
 def test_lines_beyond_the_checkpoint_are_cut(folder: RunFolder) -> None:

@@ -1,6 +1,7 @@
 """One step of the loop with an engine that only remembers, and what a run says before its first step."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from alttrain.engine.config import DataConfig, RunConfig, ZeroConfig
+from alttrain.engine.config import DataConfig, ModelConfig, RunConfig, ZeroConfig
 from alttrain.engine.distributed.world import World
+from alttrain.engine.model.identity import model_digest, text_digest
 from alttrain.engine.trace.roles import ROLES
 from alttrain.engine.train import loop
 
@@ -145,3 +147,16 @@ def test_what_a_resumed_run_must_find_unchanged() -> None:
         },
     }
     assert loop._facts(CONFIG, TRAIN, NONE, PLAN, ONE)["data"]["eval"] == {}
+
+
+def test_a_resumed_run_knows_its_model_and_template_by_content(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"vocab_size": 8}')
+    drawn = dataclasses.replace(CONFIG, model=ModelConfig(path="p", random_init=True))
+    backbone: Any = SimpleNamespace(folder=tmp_path, tokenizer=SimpleNamespace(chat_template="{{ messages }}"))
+    found = loop._model_facts(drawn, backbone)
+    assert found == {
+        "sha256": model_digest(tmp_path, with_weights=False),
+        "chat_template_sha256": text_digest("{{ messages }}"),
+    }
+    backbone.tokenizer.chat_template = {"default": "{{ messages }}"}
+    assert loop._model_facts(drawn, backbone)["chat_template_sha256"] != found["chat_template_sha256"]

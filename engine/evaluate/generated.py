@@ -1,0 +1,247 @@
+"""Reading what models wrote: a prompt and a response a row, whatever became of the response; and pairing two such sets.
+
+A file of `recipes/ask.py` says of each row, in its field `opened`, whether the prompt ended inside the reasoning. For
+other files --data.opened says so; on `auto` the template is taken to open the reasoning where some response of the file
+closes it and none opens it. That decides whether a response without marks is unfinished or has no reasoning.
+"""
+
+import unicodedata
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alttrain.engine.data.checks import describe_kind, quote_name
+from alttrain.engine.data.columns import Cells, Format, parse_columns
+from alttrain.engine.data.formats import parse_row
+from alttrain.engine.data.sources import Item, read_source
+from alttrain.engine.errors import DataError
+from alttrain.engine.evaluate.config import GeneratedConfig
+from alttrain.engine.thinking import Thinking
+from alttrain.engine.trace.outcomes import WITH_ANSWER, Generated, is_opened, split_generated
+
+Turns = tuple[tuple[str, str], ...]  # (role, text) of each turn
+
+
+@dataclass(frozen=True)
+class GeneratedRow:
+    """One response to one prompt."""
+
+    id: str
+    label: str
+    """As the row says; empty where it does not."""
+    prompt: Turns | None = field(repr=False)
+    """The turns before the response, each as `normalised`; None for a row of plain text."""
+    where: str
+    """`file:line`."""
+    generated: Generated
+    """The response, split, with its outcome."""
+
+    @property
+    def key(self) -> object:
+        """What the rows of a pair have in common: the prompt, or the id where there is no prompt."""
+        return self.prompt if self.prompt is not None else self.id
+
+    @property
+    def answer(self) -> str | None:
+        """The answer, or None where the response has none."""
+        return self.generated.answer or None
+
+
+@dataclass(frozen=True)
+class GeneratedRead:
+    """The rows of a file."""
+
+    rows: list[GeneratedRow]
+    num_read: int
+    skipped: list[str]
+    """One sentence for each row left out."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which rows of two files belong together."""
+
+    indices: list[tuple[int, int]]
+    """(index before, index after) of each pair."""
+    keys: list[object]
+    """The key of each pair, which is the same for several samples of one prompt."""
+
+
+@dataclass(frozen=True)
+class _Response:
+    """A row whose response is still to be split."""
+
+    id: str
+    label: str
+    prompt: Turns | None
+    where: str
+    text: str
+    opened: bool | None
+    is_forced: bool
+
+
+def read_generated(name: str, data: GeneratedConfig) -> GeneratedRead:
+    """Read every row of a file; a row may say the same id again for a further response to the same prompt.
+
+    Raises:
+        DataError: the file cannot be read or holds no rows; or, where `data.on_bad_row` is `error`, a row has no
+            response, or an id has two prompts.
+    """
+    row_format = Format(parse_columns(data.columns), Thinking(data.think_open, data.think_close))
+    found: list[_Response | GeneratedRow] = []
+    skipped: list[str] = []
+    places: dict[str, tuple[object, str]] = {}
+    num_read = 0
+    for item in read_source(name):
+        num_read += 1
+        try:
+            row = _read_item(item, Path(name).stem, row_format)
+            _check_id(row, places)
+        except DataError as error:
+            if data.on_bad_row == "error":
+                raise
+            skipped.append(str(error))
+            continue
+        found.append(row)
+    if not found:
+        first = f"none of the {num_read} rows can be used; the first: {skipped[0]}" if skipped else "holds no rows."
+        raise DataError(first, where=name)
+    opened = data.opened == "yes"
+    if data.opened == "auto":
+        texts = [row.text for row in found if isinstance(row, _Response) and row.opened is None]
+        opened = is_opened(texts, row_format.thinking)
+    rows = [_split(row, row_format.thinking, opened) if isinstance(row, _Response) else row for row in found]
+    return GeneratedRead(rows, num_read, skipped)
+
+
+def normalised(text: str) -> str:
+    """Return a prompt's text as it is compared: composed Unicode, each run of white space as one space."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def pair(before: Sequence[GeneratedRow], after: Sequence[GeneratedRow]) -> Pairs:
+    """Pair the rows of two files by prompt, rows of plain text by id.
+
+    Of several rows with one prompt those of one id belong together, and the rest in the order of the files.
+
+    Returns:
+        The pairs in the order of `after`; rows that have no partner are left out.
+    """
+    partners: dict[int, int] = {}
+    for with_id in (True, False):
+        waiting: dict[object, deque[int]] = {}
+        for index in sorted(set(range(len(before))) - set(partners.values())):
+            waiting.setdefault(_partner_key(before[index], with_id), deque()).append(index)
+        for index, row in enumerate(after):
+            candidates = waiting.get(_partner_key(row, with_id))
+            if candidates and index not in partners:
+                partners[index] = candidates.popleft()
+    indices = [(partners[index], index) for index in sorted(partners)]
+    return Pairs(indices, [after[index].key for _, index in indices])
+
+
+def _partner_key(row: GeneratedRow, with_id: bool) -> object:
+    return (row.key, row.id) if with_id else row.key
+
+
+def read_id(value: Any, default: str) -> str:
+    """Return a row's id as text, so that 7 and "7" are one id; `default` where it has none.
+
+    Raises:
+        DataError: the id is neither text nor a whole number.
+    """
+    if value is None:
+        return default
+    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.strip()):
+        return str(value)
+    raise DataError(f"id is {describe_kind(value)}; it must be text or a whole number.")
+
+
+def read_prompt(cells: Cells) -> list[dict[str, str]]:
+    """Return the turns of a row's `messages` or `prompt`; an empty list where it has neither.
+
+    Raises:
+        DataError: the row has both, or a turn is not an object of role and content as text.
+    """
+    turns = cells.get("messages")
+    name, prompt = ("prompt", None) if "messages" in cells.row_format.columns else cells.prompt()
+    if turns is None or "prompt" in cells.row_format.columns:
+        if prompt is None:
+            return []
+        turns = [{"role": "user", "content": prompt}]
+    elif prompt is not None:
+        raise DataError(f"has both messages and {name}; name one with {{flag}}.", flag="--data.columns")
+    if not isinstance(turns, list) or not turns:
+        raise DataError(f"messages is {describe_kind(turns)}; it must be a list with at least one turn.")
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
+            raise DataError(f"turn {index + 1} of the prompt is not an object with role and content, both text.")
+    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+
+
+def _read_item(item: Item, stem: str, row_format: Format) -> _Response | GeneratedRow:
+    if isinstance(item.value, dict):
+        cells = Cells(item.value, row_format)
+        try:
+            if not cells.are_plain_text() and cells.get("spans") is None:
+                row = _read_response(item, cells, f"{stem}-{item.number}")
+                if row is not None:
+                    return row
+        except DataError as error:
+            raise error.at(item.where) from None
+    return _read_listed(item, stem, row_format)
+
+
+def _read_response(item: Item, cells: Cells, default_id: str) -> _Response | None:
+    """Return the row, or None where it has no response, which `parse_row` then says."""
+    messages, text = read_prompt(cells), cells.get("response")
+    if text is None and messages and messages[-1]["role"] == "assistant":
+        text = messages.pop()["content"]
+    if text is None or not messages:
+        return None
+    if not isinstance(text, str):
+        raise DataError(f"response is {describe_kind(text)}; it must be text.")
+    values: Mapping[str, Any] = item.value
+    label, opened = cells.get("label"), values.get("opened")
+    return _Response(
+        id=read_id(cells.get("id"), default_id),
+        label=label if isinstance(label, str) else "",
+        prompt=tuple((turn["role"], normalised(turn["content"])) for turn in messages),
+        where=item.where,
+        text=text,
+        opened=opened if isinstance(opened, bool) else None,
+        is_forced=values.get("outcome") == "forced",
+    )
+
+
+def _read_listed(item: Item, stem: str, row_format: Format) -> GeneratedRow:
+    """Return a row that lists its spans, or one of plain text, which is reasoning without an end."""
+    row, _ = parse_row(item, stem, row_format)
+    roles = [span.role for span in row.spans]
+    end = roles.index("answer") if "answer" in roles else len(roles)
+    think, answer = ("".join(span.text for span in spans) for spans in (row.spans[:end], row.spans[end:]))
+    if not row.messages:
+        return GeneratedRow(row.id, row.label, None, row.where, Generated("unfinished", think, ""))
+    outcome = ("answered" if think.strip() else "no reasoning") if answer.strip() else "empty"
+    prompt = tuple((message.role, normalised(message.content)) for message in row.messages)
+    return GeneratedRow(row.id, row.label, prompt, row.where, Generated(outcome, think, answer))
+
+
+def _check_id(row: _Response | GeneratedRow, places: dict[str, tuple[object, str]]) -> None:
+    if row.id in places:
+        prompt, where = places[row.id]
+        if row.prompt is None or prompt != row.prompt:
+            what = "stands there too" if row.prompt is None else "has another prompt there"
+            raise DataError(
+                f"the id {quote_name(row.id)} {what}: {where}. Give each prompt an id of its own.", where=row.where
+            )
+    places.setdefault(row.id, (row.prompt, row.where))
+
+
+def _split(row: _Response, thinking: Thinking, opened: bool) -> GeneratedRow:
+    generated = split_generated(row.text, thinking, opened=opened if row.opened is None else row.opened)
+    if row.is_forced and generated.outcome in WITH_ANSWER:
+        generated = Generated("forced", generated.think, generated.answer)
+    return GeneratedRow(row.id, row.label, row.prompt, row.where, generated)

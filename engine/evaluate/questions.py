@@ -1,0 +1,85 @@
+"""Reading the prompts that a model is asked, from any file of rows; responses that such a file holds are not read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alttrain.engine.data.checks import quote_name
+from alttrain.engine.data.columns import PROMPT_NAMES, Cells, Format, parse_columns
+from alttrain.engine.data.sources import Item, read_source
+from alttrain.engine.errors import DataError
+from alttrain.engine.evaluate.config import ReadConfig
+from alttrain.engine.evaluate.generated import read_id, read_prompt
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt of a file."""
+
+    id: str
+    messages: list[dict[str, str]] = field(repr=False)
+    kept: dict[str, Any] = field(repr=False)
+    """What the output repeats: id, label, source, and the prompt or the messages."""
+    where: str
+    not_read: tuple[str, ...]
+    """Names of the row's other columns."""
+
+
+def read_questions(name: str, data: ReadConfig) -> tuple[list[Question], list[str]]:
+    """Return the prompts of the file, and a sentence for each row left out.
+
+    Raises:
+        DataError: the file cannot be read; or, where bad rows are errors, a row has no prompt, or an id stands twice.
+    """
+    row_format = Format(parse_columns(data.columns))
+    questions: list[Question] = []
+    skipped: list[str] = []
+    places: dict[str, str] = {}
+    for item in read_source(name):
+        try:
+            question = _read_question(item, row_format, Path(name).stem)
+            if question.id in places:
+                raise DataError(
+                    f"the id {quote_name(question.id)} stands at {places[question.id]} too. Change one.",
+                    where=item.where,
+                )
+        except DataError as error:
+            if data.on_bad_row == "error":
+                raise
+            skipped.append(str(error))
+            continue
+        places[question.id] = item.where
+        questions.append(question)
+    if not questions:
+        raise DataError(f"holds no prompts{f'; the first row: {skipped[0]}' if skipped else '.'}", where=name)
+    return questions, skipped
+
+
+def _read_question(item: Item, row_format: Format, stem: str) -> Question:
+    if isinstance(item.value, DataError):
+        raise item.value
+    try:
+        if not isinstance(item.value, dict):
+            raise DataError("not an object; a row is one JSON object with a prompt.")
+        cells = Cells(item.value, row_format)
+        messages = read_prompt(cells)
+        if messages and messages[-1]["role"] == "assistant":
+            messages.pop()  # an answer that the file gives itself
+        if not messages or messages[-1]["role"] != "user":
+            raise DataError(
+                "has no prompt: it needs messages that end in a user's turn, or one of the columns "
+                f"{', '.join(PROMPT_NAMES)}. Another name is given with {{flag}}.",
+                flag="--data.columns",
+            )
+        if not messages[-1]["content"].strip():
+            raise DataError("its prompt is empty; it must be text.")
+        id_ = read_id(cells.get("id"), f"{stem}-{item.number}")
+        notes = {name: value for name in ("label", "source") if isinstance(value := cells.get(name), str)}
+    except DataError as error:
+        raise error.at(item.where) from None
+    is_single = len(messages) == 1
+    asked = {"prompt": messages[0]["content"]} if is_single else {"messages": messages}
+    read = {row_format.columns.get(name, name) for name in ("id", "label", "source", "messages")}
+    read |= {row_format.columns.get("prompt", name) for name in PROMPT_NAMES}
+    others = tuple(name for name in item.value if name not in read and item.value[name] is not None)
+    return Question(id_, messages, {"id": id_, **notes, **asked}, item.where, others)
