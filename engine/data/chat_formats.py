@@ -109,8 +109,9 @@ def _response_turns(cells: Cells) -> list[Turn]:
         return turns
     if isinstance(value, list) and len(value) == 1:  # s1K keeps its one trace in a list
         value = value[0]
-    # Beside reasoning of its own, or the row's, an answer may be empty.
-    if value == "" and cells.get("reasoning") is not None:
+    # Beside reasoning an answer may be empty, and a model may have written nothing at all.
+    may_be_empty = cells.row_format.allows_empty_response or cells.get("reasoning") is not None
+    if isinstance(value, str) and not value.strip() and may_be_empty:
         return [Turn(name, "assistant", "")]
     return [Turn(name, "assistant", _text(value, name))]
 

@@ -65,6 +65,8 @@ class Format:
     """Columns, and keys of turns, that are left unread on purpose."""
     keeps_foreign_marks: bool = False
     """Whether known marks of other formats may stand in text that is trained."""
+    allows_empty_response: bool = False
+    """Whether a response may be empty text, as one that a model wrote may be."""
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -40,7 +40,8 @@ class DataReport:
     tokens: dict[str, int]
     """Tokens of each role that occurs."""
     sha256: str
-    """Hash of every example's id, token ids, span ids and weight, in order: equal if the data are equal."""
+    """Hash of every example's token ids, span ids and weight, in order: equal if the data are equal, whatever their ids
+    and their files are called."""
     unread: dict[str, int]
     """Column, or key of a turn, that nobody reads -> number of rows in which it holds a value."""
     weighted: int
@@ -206,7 +207,7 @@ def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str],
     digest = hashlib.sha256()
     for example in examples:
         counts.update(example.span_ids)
-        digest.update(f"{example.id}\n{len(example.input_ids)}\n".encode())
+        digest.update(f"{len(example.input_ids)}\n".encode())
         digest.update(array("q", example.input_ids).tobytes() + bytes(example.span_ids))
         if example.weight != 1.0:
             digest.update(f"weight {example.weight!r}\n".encode())

@@ -168,7 +168,9 @@ def _spans(turn: Turn, cells: Cells) -> Spans:
         return positioned_spans(turn.content, positions, row_format)
     if not turn.content.strip() and turn.tool_calls:
         return [Span("answer", "")], []
-    spans, rules = find_spans(turn.content, row_format)
+    # recipes/ask.py says by `opened` that the prompt ended inside the reasoning, which the response then goes on with.
+    is_opened = cells.values.get("opened") is True and not turn.content.lstrip().startswith(row_format.thinking.open)
+    spans, rules = find_spans(row_format.thinking.open * is_opened + turn.content, row_format)
     if spans[0] == Span("answer", ""):
         _check_unread_reasoning(cells)
     return spans, rules

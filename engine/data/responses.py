@@ -114,13 +114,14 @@ def check_foreign(text: str, row_format: Format) -> None:
     """
     if row_format.keeps_foreign_marks:
         return
-    own = row_format.tags
-    for thinking in KNOWN:
-        if thinking.open not in own and (thinking.open in text or _closes(thinking, text)):
-            raise _foreign(thinking, thinking.open if thinking.open in text else thinking.close)
-    for thinking in TAGS:
-        if thinking.open not in own and _begins_line(thinking.open, text):
-            raise _foreign(thinking, thinking.open)
+    if thinking := find_foreign(text, row_format):
+        mark = thinking.open if thinking.open in text else thinking.close
+        raise DataError(
+            f"the response holds {mark!r}, a mark of the reasoning in another format, and it would be trained as text. "
+            f"Read it with {{flag}} {thinking.open!r} --data.think-close {thinking.close!r}, or keep it as text with "
+            "--data.foreign-marks keep.",
+            flag="--data.think-open",
+        )
     for opening, closing in ANSWER_MARKS:
         is_special = "|" in opening
         if (is_special and (opening in text or closing in text)) or (not is_special and _begins_line(opening, text)):
@@ -132,6 +133,15 @@ def check_foreign(text: str, row_format: Format) -> None:
             )
 
 
+def find_foreign(text: str, row_format: Format) -> Thinking | None:
+    """Return the marks of reasoning of another format that `text` holds, or None."""
+    own = row_format.tags
+    for thinking in KNOWN:
+        if thinking.open not in own and (thinking.open in text or _closes(thinking, text)):
+            return thinking
+    return next((tags for tags in TAGS if tags.open not in own and _begins_line(tags.open, text)), None)
+
+
 def _closes(thinking: Thinking, text: str) -> bool:
     # Only marks that cannot be words: "<|end|>..." of gpt-oss begins as other families' ends do.
     return thinking.close in text and "|start|" not in thinking.close
@@ -139,12 +149,3 @@ def _closes(thinking: Thinking, text: str) -> bool:
 
 def _begins_line(mark: str, text: str) -> bool:
     return re.search(rf"^[ \t]*{re.escape(mark)}", text, re.MULTILINE | re.IGNORECASE) is not None
-
-
-def _foreign(thinking: Thinking, mark: str) -> DataError:
-    return DataError(
-        f"the response holds {mark!r}, a mark of the reasoning in another format, and it would be trained as text. "
-        f"Read it with {{flag}} {thinking.open!r} --data.think-close {thinking.close!r}, or keep it as text with "
-        "--data.foreign-marks keep.",
-        flag="--data.think-open",
-    )

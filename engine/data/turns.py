@@ -89,7 +89,7 @@ def read_turn(turn: Any, name: str, cells: Cells) -> Turn:
     result = Turn(name, role, text, "", calls, extras, weight)
     for apart in (*([fields[found[0]]] if found else []), *([reasoning] if reasoning else [])):
         result = with_reasoning(result, reasoning_text(apart, f"{name}.{found[0] if found else content_key}"))
-    _check_turn(result, weight, content_key)
+    _check_turn(result, weight, content_key, may_be_empty=cells.row_format.allows_empty_response)
     for key in fields.keys() - set(REASONING_KEYS):
         if key in REFUSED and fields[key]:
             raise DataError(f"{name}.{key} {REFUSED[key]}")
@@ -98,7 +98,7 @@ def read_turn(turn: Any, name: str, cells: Cells) -> Turn:
     return result
 
 
-def _check_turn(turn: Turn, weight: float | None, content_key: str) -> None:
+def _check_turn(turn: Turn, weight: float | None, content_key: str, *, may_be_empty: bool) -> None:
     if turn.role != "assistant":
         if turn.tool_calls or turn.reasoning:
             what = "tool calls" if turn.tool_calls else "reasoning"
@@ -108,7 +108,8 @@ def _check_turn(turn: Turn, weight: float | None, content_key: str) -> None:
                 f"{turn.name} has a weight of {weight:g} and is a turn of role {turn.role}; only the assistant's are "
                 "trained. Give it the weight 0, or leave the weight out."
             )
-    if not turn.content.strip() and not turn.tool_calls and not turn.reasoning and turn.role != "tool":
+    may_be_empty = turn.role == "tool" or (may_be_empty and turn.role == "assistant")
+    if not turn.content.strip() and not turn.tool_calls and not turn.reasoning and not may_be_empty:
         raise DataError(f"{turn.name}.{content_key} is missing, null or empty; it must be text.")
 
 

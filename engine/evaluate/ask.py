@@ -15,6 +15,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from alttrain.engine.evaluate.continuations import Continuation, OpenedPrompt, S
 from alttrain.engine.evaluate.progress import Progress
 from alttrain.engine.evaluate.questions import Question, read_questions
 from alttrain.engine.evaluate.responder import Responder
-from alttrain.engine.thinking import Thinking
+from alttrain.engine.thinking import Thinking, find_marks
 from alttrain.engine.trace.outcomes import OUTCOMES, WITH_ANSWER, split_generated
 
 
@@ -37,11 +38,18 @@ def ask(config: AskConfig) -> str:
             before the model is asked anything.
     """
     check_settings(config)
-    thinking = Thinking(config.data.think_open, config.data.think_close)
+    thinking = find_marks(config.data.think_open, config.data.think_close)
     questions, skipped = read_questions(config.prompts, config.data) if config.prompts else _typed(config)
     folder = model_folder(config.model)
     template = _read_template(config.chat_template)
-    responder = Responder(folder, thinking, chat_template=template, dtype=config.dtype, device=config.device)
+    responder = Responder(
+        folder,
+        thinking,
+        chat_template=template,
+        dtype=config.dtype,
+        device=config.device,
+        today=date.fromisoformat(config.date),
+    )
     sampling = Sampling(
         config.temperature, config.top_p, config.seed, config.max_think_tokens, config.max_answer_tokens
     )
@@ -57,6 +65,7 @@ def ask(config: AskConfig) -> str:
         "model": model_fingerprint(folder),
         **dataclasses.asdict(sampling),
         "dtype": responder.dtype,
+        "date": config.date,
         "chat_template": hashlib.sha256(template.encode()).hexdigest()[:16] if template else "its own",
     }
     answers = Answers(Path(config.output), asked_with)
@@ -82,6 +91,10 @@ def check_settings(config: AskConfig) -> None:
         raise ConfigError(f"is '{config.output}': it must end in .jsonl.", flag="--output")
     if config.output and Path(config.output).resolve() == Path(config.prompts).resolve():
         raise ConfigError("is the file of the prompts; name another.", flag="--output")
+    try:
+        date.fromisoformat(config.date)
+    except ValueError:
+        raise ConfigError(f"is '{config.date}': it must be a date as in 2026-01-31.", flag="--date") from None
     if not 0 <= config.temperature < float("inf"):
         raise ConfigError(f"is {config.temperature}: it must be 0 or more.", flag="--temperature")
     if not 0 < config.top_p <= 1:

@@ -29,7 +29,7 @@ class AskConfig:
     prompt: str = ""
     """One prompt, answered on standard output; where neither it nor --prompts is given, it is read from stdin."""
     prompts: str = ""
-    """File of prompts (.jsonl, .json, .parquet), or a hub id."""
+    """File of prompts, of any kind that training reads, or a hub id."""
     output: str = ""
     """The .jsonl file for the responses to --prompts; rows that it holds already are kept, and the rest is asked."""
     overwrite: bool = False
@@ -52,6 +52,8 @@ class AskConfig:
     """auto: the GPU if there is one."""
     chat_template: str = ""
     """A Jinja file in place of the model's own chat template."""
+    date: str = "2026-01-01"
+    """The date that a chat template is given that reads the clock."""
     data: ReadConfig = field(default_factory=ReadConfig)
 
 
@@ -68,7 +70,7 @@ class MeasureConfig:
     """What is measured, by which rules, and where the report goes."""
 
     after: Positional[str]
-    """Traces: .jsonl, .json, .parquet or a hub id."""
+    """Traces, in a file that training reads too, or a hub id."""
     before: str = ""
     """Traces of another model on the same prompts, paired by prompt."""
     rules: str = ""

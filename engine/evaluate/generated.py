@@ -9,13 +9,14 @@ import unicodedata
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from alttrain.engine.data.chat_formats import read_turns
 from alttrain.engine.data.checks import describe_kind, quote_name
 from alttrain.engine.data.columns import Cells, Format, parse_columns
 from alttrain.engine.data.formats import parse_row
-from alttrain.engine.data.sources import Item, read_source
+from alttrain.engine.data.responses import find_foreign
+from alttrain.engine.data.sources import Item, read_source, source_stem
 from alttrain.engine.errors import DataError
 from alttrain.engine.evaluate.config import GeneratedConfig
 from alttrain.engine.thinking import Thinking
@@ -89,7 +90,8 @@ def read_generated(name: str, data: GeneratedConfig) -> GeneratedRead:
         DataError: the file cannot be read or holds no rows; or, where `data.on_bad_row` is `error`, a row has no
             response, or an id has two prompts.
     """
-    row_format = Format(parse_columns(data.columns), Thinking(data.think_open, data.think_close))
+    thinking = Thinking(data.think_open, data.think_close)
+    row_format = Format(parse_columns(data.columns), thinking, allows_empty_response=True)
     found: list[_Response | GeneratedRow] = []
     skipped: list[str] = []
     places: dict[str, tuple[object, str]] = {}
@@ -97,7 +99,7 @@ def read_generated(name: str, data: GeneratedConfig) -> GeneratedRead:
     for item in read_source(name):
         num_read += 1
         try:
-            row = _read_item(item, Path(name).stem, row_format)
+            row = _read_item(item, source_stem(name), row_format)
             _check_id(row, places)
         except DataError as error:
             if data.on_bad_row == "error":
@@ -112,7 +114,14 @@ def read_generated(name: str, data: GeneratedConfig) -> GeneratedRead:
     if data.opened == "auto":
         texts = [row.text for row in found if isinstance(row, _Response) and row.opened is None]
         opened = is_opened(texts, row_format.thinking)
-    rows = [_split(row, row_format.thinking, opened) if isinstance(row, _Response) else row for row in found]
+    rows = []
+    for each in found:
+        try:
+            rows.append(_split(each, row_format, opened) if isinstance(each, _Response) else each)
+        except DataError as error:
+            if data.on_bad_row == "error":
+                raise
+            skipped.append(str(error))
     return GeneratedRead(rows, num_read, skipped)
 
 
@@ -159,28 +168,6 @@ def read_id(value: Any, default: str) -> str:
     raise DataError(f"id is {describe_kind(value)}; it must be text or a whole number.")
 
 
-def read_prompt(cells: Cells) -> list[dict[str, str]]:
-    """Return the turns of a row's `messages` or `prompt`; an empty list where it has neither.
-
-    Raises:
-        DataError: the row has both, or a turn is not an object of role and content as text.
-    """
-    turns = cells.get("messages")
-    name, prompt = ("prompt", None) if "messages" in cells.row_format.columns else cells.prompt()
-    if turns is None or "prompt" in cells.row_format.columns:
-        if prompt is None:
-            return []
-        turns = [{"role": "user", "content": prompt}]
-    elif prompt is not None:
-        raise DataError(f"has both messages and {name}; name one with {{flag}}.", flag="--data.columns")
-    if not isinstance(turns, list) or not turns:
-        raise DataError(f"messages is {describe_kind(turns)}; it must be a list with at least one turn.")
-    for index, turn in enumerate(turns):
-        if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
-            raise DataError(f"turn {index + 1} of the prompt is not an object with role and content, both text.")
-    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
-
-
 def _read_item(item: Item, stem: str, row_format: Format) -> _Response | GeneratedRow:
     if isinstance(item.value, dict):
         cells = Cells(item.value, row_format)
@@ -196,19 +183,17 @@ def _read_item(item: Item, stem: str, row_format: Format) -> _Response | Generat
 
 def _read_response(item: Item, cells: Cells, default_id: str) -> _Response | None:
     """Return the row, or None where it has no response, which `parse_row` then says."""
-    messages, text = read_prompt(cells), cells.get("response")
-    if text is None and messages and messages[-1]["role"] == "assistant":
-        text = messages.pop()["content"]
-    if text is None or not messages:
+    *turns, last = read_turns(cells)
+    if last.role != "assistant" or not turns:
         return None
-    if not isinstance(text, str):
-        raise DataError(f"response is {describe_kind(text)}; it must be text.")
+    marks = cells.row_format.thinking
+    text = f"{marks.open}{last.reasoning}{marks.close}{last.content}" if last.reasoning else last.content
     values: Mapping[str, Any] = item.value
     label, opened = cells.get("label"), values.get("opened")
     return _Response(
         id=read_id(cells.get("id"), default_id),
         label=label if isinstance(label, str) else "",
-        prompt=tuple((turn["role"], normalised(turn["content"])) for turn in messages),
+        prompt=tuple((turn.role, normalised(turn.content)) for turn in turns),
         where=item.where,
         text=text,
         opened=opened if isinstance(opened, bool) else None,
@@ -240,8 +225,21 @@ def _check_id(row: _Response | GeneratedRow, places: dict[str, tuple[object, str
     places.setdefault(row.id, (row.prompt, row.where))
 
 
-def _split(row: _Response, thinking: Thinking, opened: bool) -> GeneratedRow:
-    generated = split_generated(row.text, thinking, opened=opened if row.opened is None else row.opened)
+def _split(row: _Response, row_format: Format, opened: bool) -> GeneratedRow:
+    """Return the row with its response split.
+
+    Raises:
+        DataError: the response has no reasoning by the marks that were named, and marks of another format.
+    """
+    opened = opened if row.opened is None else row.opened
+    generated = split_generated(row.text, row_format.thinking, opened=opened)
+    if generated.outcome == "no reasoning" and (foreign := find_foreign(generated.answer, row_format)):
+        raise DataError(
+            f"the response has its reasoning between marks of another format. Read it with {{flag}} {foreign.open!r} "
+            f"--data.think-close {foreign.close!r}.",
+            where=row.where,
+            flag="--data.think-open",
+        )
     if row.is_forced and generated.outcome in WITH_ANSWER:
         generated = Generated("forced", generated.think, generated.answer)
     return GeneratedRow(row.id, row.label, row.prompt, row.where, generated)

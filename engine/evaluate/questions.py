@@ -1,15 +1,15 @@
 """Reading the prompts that a model is asked, from any file of rows; responses that such a file holds are not read."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from alttrain.engine.data.chat_formats import read_turns
 from alttrain.engine.data.checks import quote_name
-from alttrain.engine.data.columns import PROMPT_NAMES, Cells, Format, parse_columns
-from alttrain.engine.data.sources import Item, read_source
+from alttrain.engine.data.columns import NAMES, Cells, Format, parse_columns
+from alttrain.engine.data.sources import Item, read_source, source_stem
 from alttrain.engine.errors import DataError
 from alttrain.engine.evaluate.config import ReadConfig
-from alttrain.engine.evaluate.generated import read_id, read_prompt
+from alttrain.engine.evaluate.generated import read_id
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Question:
     """One prompt of a file."""
 
     id: str
-    messages: list[dict[str, str]] = field(repr=False)
+    messages: list[dict[str, Any]] = field(repr=False)
     kept: dict[str, Any] = field(repr=False)
     """What the output repeats: id, label, source, and the prompt or the messages."""
     where: str
@@ -31,13 +31,13 @@ def read_questions(name: str, data: ReadConfig) -> tuple[list[Question], list[st
     Raises:
         DataError: the file cannot be read; or, where bad rows are errors, a row has no prompt, or an id stands twice.
     """
-    row_format = Format(parse_columns(data.columns))
+    row_format = Format(parse_columns(data.columns), allows_empty_response=True)
     questions: list[Question] = []
     skipped: list[str] = []
     places: dict[str, str] = {}
     for item in read_source(name):
         try:
-            question = _read_question(item, row_format, Path(name).stem)
+            question = _read_question(item, row_format, source_stem(name))
             if question.id in places:
                 raise DataError(
                     f"the id {quote_name(question.id)} stands at {places[question.id]} too. Change one.",
@@ -62,13 +62,15 @@ def _read_question(item: Item, row_format: Format, stem: str) -> Question:
         if not isinstance(item.value, dict):
             raise DataError("not an object; a row is one JSON object with a prompt.")
         cells = Cells(item.value, row_format)
-        messages = read_prompt(cells)
-        if messages and messages[-1]["role"] == "assistant":
-            messages.pop()  # an answer that the file gives itself
-        if not messages or messages[-1]["role"] != "user":
+        cells.check()
+        turns = read_turns(cells)
+        if turns[-1].role == "assistant":
+            turns.pop()  # an answer that the file gives itself
+        messages = [turn.as_message().as_turn() for turn in turns]
+        if not messages or messages[-1]["role"] not in ("user", "tool"):
             raise DataError(
                 "has no prompt: it needs messages that end in a user's turn, or one of the columns "
-                f"{', '.join(PROMPT_NAMES)}. Another name is given with {{flag}}.",
+                f"{', '.join(NAMES['prompt'])}. Another name is given with {{flag}}.",
                 flag="--data.columns",
             )
         if not messages[-1]["content"].strip():
@@ -79,7 +81,4 @@ def _read_question(item: Item, row_format: Format, stem: str) -> Question:
         raise error.at(item.where) from None
     is_single = len(messages) == 1
     asked = {"prompt": messages[0]["content"]} if is_single else {"messages": messages}
-    read = {row_format.columns.get(name, name) for name in ("id", "label", "source", "messages")}
-    read |= {row_format.columns.get("prompt", name) for name in PROMPT_NAMES}
-    others = tuple(name for name in item.value if name not in read and item.value[name] is not None)
-    return Question(id_, messages, {"id": id_, **notes, **asked}, item.where, others)
+    return Question(id_, messages, {"id": id_, **notes, **asked}, item.where, tuple(cells.unread()))

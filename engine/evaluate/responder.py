@@ -8,11 +8,12 @@ reaches its budget has it closed and goes on while the rows beside it are still 
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from alttrain.engine.data.checks import quote_name
-from alttrain.engine.data.render import THINKING
+from alttrain.engine.data.template_text import TemplateText
 from alttrain.engine.errors import ConfigError, DataError, ModelError
 from alttrain.engine.evaluate.continuations import (
     Continuation,
@@ -23,6 +24,7 @@ from alttrain.engine.evaluate.continuations import (
     choose_tokens,
 )
 from alttrain.engine.thinking import Thinking
+from alttrain.engine.trace.roles import Message
 
 
 class Responder:
@@ -36,6 +38,7 @@ class Responder:
         chat_template: str = "",
         dtype: str = "auto",
         device: str = "auto",
+        today: date = date(2026, 1, 1),
     ) -> None:
         """Load the folder.
 
@@ -45,6 +48,7 @@ class Responder:
             chat_template: Jinja text in place of the folder's own template; empty for its own.
             dtype: bfloat16, float32, or auto: bfloat16 on a GPU, else float32.
             device: cpu, cuda, or auto: the GPU if there is one.
+            today: the date that a chat template gets that reads the clock.
 
         Raises:
             ConfigError: there is no GPU, and `device` asks for one.
@@ -74,6 +78,7 @@ class Responder:
             self._template.chat_template = chat_template
         if not self._template.chat_template:
             raise ModelError("the tokenizer has no chat template. Give one with --chat-template FILE.", where=folder)
+        self._text = TemplateText(self._template, {}, today)
         self.context = int(self._model.config.max_position_embeddings)
         self._unknown = _unknown_id(self._tokenizer)
         self._language = Language(
@@ -89,19 +94,14 @@ class Responder:
         """The dtype of the weights."""
         return str(self._model.dtype).removeprefix("torch.")
 
-    def open_prompt(self, messages: Sequence[Mapping[str, str]], id_: str) -> OpenedPrompt:
+    def open_prompt(self, messages: Sequence[Mapping[str, Any]], id_: str) -> OpenedPrompt:
         """Return the prompt of a conversation, as the model reads it.
 
         Raises:
             DataError: the template refuses the conversation, a word is unknown to the tokenizer, or the prompt leaves
                 no room in the model's context.
         """
-        try:
-            text = self._template.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, **THINKING
-            )
-        except Exception as error:  # a template is a program that may raise anything
-            raise DataError(f"the chat template refuses the conversation ({type(error).__name__}).") from error
+        text = self._text.write([read_message(turn) for turn in messages], (), {}, opens=True)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         places = zip(encoding.ids, encoding.offsets, encoding.tokens, strict=True)
         # The token itself may be written by the template, where a model uses one token for several ends.
@@ -162,7 +162,7 @@ class Responder:
 
     def _closing_ids(self) -> list[int]:
         """Return the closing mark's tokens as training writes them, after a line break and before a blank line."""
-        text = self._thinking.write_closing(on_new_line=True, has_answer=True)
+        text = self._thinking.write_closing(after_text=True, has_answer=True)
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         if self._unknown is not None and self._unknown in ids:
             raise ModelError(
@@ -170,6 +170,12 @@ class Responder:
                 flag="--data.think-close",
             )
         return ids
+
+
+def read_message(turn: Mapping[str, Any]) -> Message:
+    """Return a turn as templates read it."""
+    extras = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    return Message(turn["role"], turn["content"] or "", extras)
 
 
 def _load(folder: Path, dtype: Any) -> tuple[Any, Any]:
