@@ -20,7 +20,7 @@ def tokenizer(small_tokenizer_folder: Callable[[str], Path]) -> Any:
     return AutoTokenizer.from_pretrained(small_tokenizer_folder("bytes-opened"))
 
 
-def row(name: str, answer: str = "Yes.", **changes: Any) -> dict[str, Any]:
+def row(name: str | None, answer: str = "Yes.", **changes: Any) -> dict[str, Any]:
     spans = [{"role": "understanding", "text": "It asks."}, {"role": "answer", "text": answer}]
     return {"id": name, "prompt": "Hello?", "spans": spans, **changes}
 
@@ -124,14 +124,15 @@ def test_bad_rows_are_refused_or_skipped_and_every_row_is_accounted_for(tmp_path
     )
 
 
-def test_the_fingerprint_knows_ids_tokens_and_roles(tmp_path: Path, tokenizer: Any) -> None:
+def test_the_fingerprint_knows_tokens_roles_and_weights_and_no_names(tmp_path: Path, tokenizer: Any) -> None:
     def fingerprint(name: str, *rows: Any) -> str:
         files = (write(tmp_path / name, *rows),)
         return load_dataset(files, DataConfig(), LossConfig(), tokenizer, 100).report.sha256
 
-    assert fingerprint("a.jsonl", row("a"), row("b")) == fingerprint("b.jsonl", row("a"), row("b"))
+    same = [[row("a"), row("b")], [row("b"), row("a")], [row(None), row(None)]]
+    assert {fingerprint("b.jsonl", *rows) for rows in same} == {fingerprint("a.jsonl", row("a"), row("b"))}
     other = row("b", spans=[{"role": "reasoning", "text": "It asks."}, {"role": "answer", "text": "Yes."}])
-    changed = [[row("b"), row("a")], [row("a"), row("c")], [row("a"), row("b", "No.")], [row("a"), other]]
+    changed = [[row("a")], [row("a"), row("b", "No.")], [row("a"), other], [row("a"), row("b", weight=2)]]
     assert fingerprint("a.jsonl", row("a"), row("b")) not in {fingerprint("b.jsonl", *rows) for rows in changed}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from alttrain.engine.data.columns import Format, parse_columns
-from alttrain.engine.data.formats import parse_row
+from alttrain.engine.data.formats import parse_item, parse_row
 from alttrain.engine.data.sources import Item
 from alttrain.engine.errors import DataError
 from alttrain.engine.thinking import Thinking
@@ -221,3 +221,78 @@ def test_refusals_never_quote_a_row() -> None:
         with pytest.raises(DataError) as error:
             parse(json.loads(json.dumps(changed)))
         assert secret not in str(error.value)
+
+
+def test_a_row_of_an_asked_model_is_trained_as_it_was_opened() -> None:
+    """Its prompt ended inside the reasoning: what the response does not close is reasoning, never an answer."""
+    cut = {"prompt": "Hello?", "response": "It asks. And so", "opened": True, "outcome": "unfinished", "think": "x y z"}
+    assert parse(cut).spans == (Span("unsegmented", "It asks. And so"),)
+    assert parse({**cut, "opened": False}, Format(ignored=frozenset({"think"}))).spans[0] == Span("answer", "")
+    whole = {**cut, "response": "It asks.\n</think>\n\nYes."}
+    assert parse(whole).spans == (Span("understanding", "It asks."), Span("answer", "Yes."))
+    assert parse({**whole, "response": "<think>\nIt asks.\n</think>\n\nYes."}).spans == parse(whole).spans
+
+
+def test_a_response_without_reasoning_beside_a_column_that_may_hold_it_is_refused() -> None:
+    row = {
+        "question": "Hello?",
+        "response": "Yes.",
+        "my_trace": "It asks for a word.",
+        "cot_type": "math",
+        "thoughts": 3,
+    }
+    with pytest.raises(DataError) as error:
+        parse(row)
+    assert str(error.value).endswith(
+        "the response has no reasoning, and my_trace may hold it, unread. Read it with --data.columns reasoning=my_trace, "
+        "or leave it out on purpose with --data.ignore my_trace."
+    )
+    assert parse(row, Format({"reasoning": "my_trace"})).spans[0] == Span("understanding", "It asks for a word.")
+    assert parse(row, Format(ignored=frozenset({"my_trace"}))).spans[0] == Span("answer", "")
+    assert parse({**row, "response": "<think>It asks.</think>Yes."}).spans[-1] == Span("answer", "Yes.")
+
+
+def test_turns_that_are_trained() -> None:
+    turns = [
+        USER,
+        {"role": "assistant", "content": "Yes."},
+        USER,
+        {"role": "assistant", "content": "It asks.</think>No."},
+    ]
+
+    def ids(row: dict[str, Any], row_format: Format = Format()) -> list[tuple[str, int, float]]:  # noqa: B008 (frozen)
+        rows, _ = parse_item(Item("f.jsonl:7", 3, row), "f", row_format)
+        return [(row.id, len(row.messages), row.weight) for row, _ in rows]
+
+    every = Format(turns="all")
+    assert ids({"messages": turns}) == [("f-3", 3, 1.0)]
+    assert ids({"messages": turns}, every) == [("f-3.turn1", 1, 1.0), ("f-3.turn3", 3, 1.0)]
+    assert ids({"messages": turns[:2]}, every) == [("f-3", 1, 1.0)]
+    weighted = [USER, {**turns[1], "weight": 0.5}, USER, {**turns[3], "weight": 0}]
+    assert ids({"messages": weighted}) == ids({"messages": weighted}, every) == [("f-3.turn1", 1, 0.5)]
+    assert ids({"messages": weighted, "weight": 4}) == [("f-3.turn1", 1, 2.0)]
+    assert ids({"messages": weighted[:3]}) == [("f-3.turn1", 1, 0.5)]
+    some = [USER, {**turns[1], "weight": 1}, USER, turns[3]]
+    assert [weight for _, _, weight in ids({"messages": some})] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tools": "x"}, "tools is text, and not JSON;"),
+        ({"tools": {"a": 1}}, "tools is an object; it must be a list of objects that describe tools."),
+        (
+            {"chat_template_kwargs": [1]},
+            "chat_template_kwargs is a list; it must be an object of the template's variables.",
+        ),
+        ({"weight": "much"}, "weight is other text; a weight in the loss is true, false or a number of at least 0."),
+        ({"weight": 1, "loss_weight": 2}, "has the columns weight and loss_weight, and any may be the weight."),
+        ({"images": ["x"]}, "images is for a model that sees or hears"),
+        ({"summary_end_idx": 5}, "has both spans and a response"),
+    ],
+)
+def test_what_a_row_says_about_its_training_is_read_or_refused(changes: dict[str, Any], reason: str) -> None:
+    answered = {"response": "It asks.</think>Yes."} if "summary_end_idx" in changes else {}
+    with pytest.raises(DataError) as error:
+        parse(_with(**changes, **answered))
+    assert str(error.value).startswith(f"f.jsonl:7: {reason}")

@@ -6,19 +6,19 @@ import pytest
 import tyro
 
 from alttrain.engine.config import DataConfig
-from alttrain.engine.evaluate.config import MeasureConfig, ReadConfig
+from alttrain.engine.evaluate.config import GeneratedConfig, MeasureConfig, ReadConfig
 
 
 def test_the_traces_come_first_without_a_flag() -> None:
     config = tyro.cli(MeasureConfig, args=["after.jsonl", "--before", "before.jsonl", "--data.columns", "prompt=q"])
-    assert config == MeasureConfig("after.jsonl", "before.jsonl", data=ReadConfig(columns="prompt=q"))
+    assert config == MeasureConfig("after.jsonl", "before.jsonl", data=GeneratedConfig(columns="prompt=q"))
 
 
 def test_there_is_nothing_to_measure_without_traces(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         tyro.cli(MeasureConfig, args=["--before", "before.jsonl"])
     assert left.value.code == 2
-    assert "Traces: .jsonl, .json, .parquet or a hub id. (required)" in capsys.readouterr().err
+    assert "Traces, in a file that training reads too, or a hub id. (required)" in capsys.readouterr().err
 
 
 def test_rows_are_read_as_training_reads_them() -> None:

@@ -77,7 +77,10 @@ def test_marks_of_other_families(tmp_path: Path) -> None:
         ({"response": "A"}, "prompt is missing or null"),
         ({"prompt": "p", "response": 7}, "response is a number"),
         ({"prompt": "p", "response": "A", "id": True}, "id is true or false"),
-        ({"messages": [{"role": "user", "content": None}], "response": "A"}, "turn 1 of the prompt"),
+        (
+            {"messages": [{"role": "user", "content": None}], "response": "A"},
+            r"messages\[0\]\.content is missing, null or empty",
+        ),
         (
             {"messages": [{"role": "user", "content": "p"}], "prompt": "p", "response": "A"},
             "has both messages and prompt",
@@ -127,3 +130,31 @@ def test_rows_pair_by_prompt_then_by_id_then_in_order() -> None:
 def test_prompts_are_compared_without_their_spacing_and_composed() -> None:
     assert normalised(" cafe\u0301 \n\n au\u00a0lait ") == "café au lait"
     assert normalised("A") != normalised("a")
+
+
+def test_a_response_in_any_shape_is_measured(tmp_path: Path) -> None:
+    """The reader is training's: reasoning may stand apart, and a prompt in turns."""
+    file = tmp_path / "rows.jsonl"
+    turns = [{"role": "user", "content": "p"}]
+    rows = [
+        {"messages": [*turns, {"role": "assistant", "content": "B", "reasoning_content": "A"}]},
+        {"prompt": turns, "completion": [{"role": "assistant", "content": "<think>A</think>B"}]},
+        {"conversations": [{"from": "human", "value": "p"}, {"from": "gpt", "value": "<think>A</think>B"}]},
+        {"prompt": "p", "response": ""},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    read = read_generated(str(file), GeneratedConfig())
+    assert [row.generated.outcome for row in read.rows] == ["answered"] * 3 + ["empty"]
+    assert {(row.generated.think, row.generated.answer) for row in read.rows[:3]} == {("A", "B")}
+    assert {row.prompt for row in read.rows} == {(("user", "p"),)}
+
+
+def test_reasoning_in_the_marks_of_another_family_is_no_answer_in_silence(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "p", "response": "<think>A</think>B"}, {"prompt": "q", "response": "[THINK]A[/THINK]B"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl:2: .+ --data\.think-open '\[THINK\]' --data\.think-close '\[/THINK\]'"
+    ):
+        read_generated(str(file), GeneratedConfig())
+    assert len(read_generated(str(file), GeneratedConfig(on_bad_row="skip")).rows) == 1

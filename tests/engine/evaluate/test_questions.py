@@ -42,7 +42,7 @@ def test_every_shape_of_prompt(tmp_path: Path) -> None:
         {"id": "asked-6", "messages": [USER, ANSWER, USER]},
     ]
     assert questions[0].messages == [{"role": "user", "content": " p\n"}]
-    assert questions[0].not_read == ("response", "n")
+    assert questions[0].not_read == ("n",)
     assert questions[4].not_read == ()
     assert "secret" not in repr(read(tmp_path, {"prompt": "secret"})[0])
 
@@ -55,10 +55,10 @@ def test_named_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"response": "a"}, "has no prompt"),
+        ({"response": "a"}, "prompt is missing or null"),
         ({"messages": [USER, SYSTEM]}, "has no prompt"),
         ({"messages": [ANSWER]}, "has no prompt"),
-        ({"prompt": " "}, "its prompt is empty"),
+        ({"prompt": " "}, "prompt is empty"),
         ({"prompt": "p", "messages": [USER]}, "has both messages and prompt"),
         ({"id": "x", "prompt": "other"}, r"the id 'x' stands at .*asked\.jsonl:1 too"),
         ("p", "not an object"),
@@ -75,5 +75,5 @@ def test_rows_that_cannot_be_asked(tmp_path: Path, row: Any, reason: str) -> Non
 def test_a_file_without_a_prompt(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no prompts"):
         read(tmp_path)
-    with pytest.raises(DataError, match=r"holds no prompts; the first row: .*has no prompt"):
+    with pytest.raises(DataError, match=r"holds no prompts; the first row: .*prompt is missing"):
         read(tmp_path, {"a": 1}, data=ReadConfig(on_bad_row="skip"))
