@@ -83,7 +83,7 @@ BAD_MODELS: dict[str, tuple[Edit, str]] = {
     "quantised": (config(quantization_config={"quant_method": "fp8"}), ": the model is quantised; full fine-tuning"),
     "sliding window": (config(use_sliding_window=True), ": use_sliding_window is true; packed attention"),
     "dropout": (config(attention_dropout=0.1), ": attention_dropout is 0.1; it must be 0."),
-    "too few embeddings": (config(vocab_size=100), ": the tokenizer has 260 ids, the model 100 embedding rows"),
+    "too few embeddings": (config(vocab_size=100), ": tokenizer.json holds id 258, and the model has 100 embedding"),
     "no safetensors": (without("model.safetensors"), ": no .safetensors file. Weights are read from safetensors only"),
     "empty file": (cut(0), "/model.safetensors: not a whole safetensors file (0 bytes). Fetch it again."),
     "cut in its header": (cut(99), "/model.safetensors: not a whole safetensors file (99 bytes). Fetch it again."),
@@ -98,8 +98,8 @@ BAD_MODELS: dict[str, tuple[Edit, str]] = {
     "more layers": (layers(3), ": no tensor model.layers.2.self_attn.q_proj.weight, which its config.json calls for."),
     "fewer layers": (layers(1), "which config.json does not call for, so it would be lost. Weights and config must be"),
     "no chat template": (without("chat_template.jinja"), "the tokenizer has no chat template"),
-    "end token is null": (changed("tokenizer_config.json", eos_token=None), "the tokenizer has no end-of-sequence"),
-    "no end token": (changed("tokenizer_config.json", eos_token=...), "for the end-of-sequence token, and tokenizer.j"),
+    "end token is null": (changed("tokenizer_config.json", eos_token=None), ": the tokenizer has no end-of-sequence"),
+    "no end token": (changed("tokenizer_config.json", eos_token=...), ": the tokenizer has no end-of-sequence"),
     "unknown end token": (changed("tokenizer_config.json", eos_token="<|no|>"), "transformers takes '<|no|>' for the"),
 }
 
