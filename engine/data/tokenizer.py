@@ -33,7 +33,7 @@ PROBES = (
     "def f(x: int) -> int:\n    return x ** 2  # comment\n\n\tif a_b != C.d: pass",
     "🙂👩‍👩‍👧 🇪🇺 e\u200bf\u00a0g\u2028h",
     "<think>\nSo.\n</think>\n\nHello, world! ... -- https://example.org/a?b=c&d=%20",
-    "▁ ▁▁a Ġ <0x0A> <s> </s> <unk> camelCaseWords ALLCAPS mixedUP123abc",
+    "▁ ▁▁a Ġ <0x0A> <s> </s> <unk> <|endoftext|> camelCaseWords ALLCAPS mixedUP123abc",
 )  # fmt: skip
 
 

@@ -25,9 +25,16 @@ TEMPLATES = "additional_chat_templates"
 LEGACY = ("special_tokens_map.json", "added_tokens.json")
 OWN_FILES = ("tokenizer.json", SETTINGS, *LEGACY, "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", TEMPLATE)
 
-# Classes that 4.57 and 5 know by the same name. Every other is replaced by the one that reads tokenizer.json as it is.
-KNOWN_CLASSES = ("LlamaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer", "PreTrainedTokenizerFast")
 READS_THE_FILE = "PreTrainedTokenizerFast"
+# Classes that 4.57 and 5 know by the same name, and the special tokens that they add where the settings name none.
+# Every other class is replaced by the one that reads tokenizer.json as it is.
+KNOWN_CLASSES: Mapping[str, Mapping[str, str]] = {
+    "LlamaTokenizer": {"unk_token": "<unk>", "bos_token": "<s>"},
+    "Qwen2Tokenizer": {"unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
+    "GPT2Tokenizer": {"unk_token": "<|endoftext|>", "bos_token": "<|endoftext|>"},
+    READS_THE_FILE: {},
+}
+CLASS_OF_FAMILY = {"llama": "LlamaTokenizer", "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
 # Settings by which transformers changes what it reads from tokenizer.json, or reads another file.
 CHANGE_IDS = (
     "add_prefix_space", "added_tokens_decoder", "additional_special_tokens", "auto_map", "do_lower_case",
@@ -80,13 +87,15 @@ def tokenizer_files(folder: Path, tokenizer: Any, *, config: str, asked_template
     if asked_template or templates != templates_of(tokenizer) or BOM.encode() in _texts(contents):
         _put_templates(contents, settings, templates)
 
+    if "auto_map" in source:
+        notes.append(f"{SETTINGS} names code of its own (auto_map), which is not run: OUT/model is without it.")
     reason = _difference(contents, config, tokenizer)
     if reason:
         notes.append(
             f"transformers' AutoTokenizer gives other token ids than this folder's tokenizer.json ({reason}): "
             "training goes by tokenizer.json, and so does OUT/model."
         )
-    for candidate in _candidates(contents, settings, source, tokenizer):
+    for candidate in _candidates(contents, settings, tokenizer, json.loads(config)):
         unchanged = candidate == contents
         reason = reason if unchanged else _difference(candidate, config, tokenizer)
         if not reason:
@@ -133,11 +142,11 @@ def _put_templates(contents: dict[str, bytes], settings: dict[str, Any], templat
 
 
 def _candidates(
-    contents: Mapping[str, bytes], settings: Mapping[str, Any], source: Mapping[str, Any], tokenizer: Any
+    contents: Mapping[str, bytes], settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any]
 ) -> Iterator[dict[str, bytes]]:
-    """Yield sets of files, the one nearest to the source first."""
-    for_both = _for_both_versions(settings, tokenizer.backend_tokenizer)
-    changed = {} if for_both == source else {SETTINGS: _as_json(for_both)}
+    """Yield sets of files, the one nearest to `contents` first, whose tokenizer_config.json holds `settings`."""
+    for_both = _for_both_versions(settings, tokenizer, model)
+    changed = {} if for_both == settings else {SETTINGS: _as_json(for_both)}
     yield {**contents, **changed}
     # Without the legacy files, whose special tokens are in the settings now.
     plain = {name: content for name, content in contents.items() if name not in LEGACY}
@@ -147,7 +156,7 @@ def _candidates(
     yield {**plain, SETTINGS: _as_json(plain_settings), CLASS_FILE: CLASS_CODE.encode()}
 
 
-def _for_both_versions(settings: Mapping[str, Any], raw: "Tokenizer") -> dict[str, Any]:
+def _for_both_versions(settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings that 4.57 reads as 5 does, and by which it leaves the pre-tokenizer of tokenizer.json alone."""
     changed = dict(settings)
     extra = changed.get("extra_special_tokens")
@@ -155,16 +164,28 @@ def _for_both_versions(settings: Mapping[str, Any], raw: "Tokenizer") -> dict[st
         del changed["extra_special_tokens"]
         known = changed.get("additional_special_tokens") or []
         changed["additional_special_tokens"] = [*known, *(token for token in extra if token not in known)]
-    prefix = _prefix_space(raw)
+    prefix = _prefix_space(tokenizer.backend_tokenizer)
     if prefix is not None and bool(changed.get("add_prefix_space")) != prefix:
         changed["add_prefix_space"] = prefix  # 4.57 would set the pre-tokenizer's to that of the settings
-    name = changed.get("tokenizer_class")
-    base = name.removesuffix("Fast") if isinstance(name, str) else None
-    # 4.57 builds a LlamaTokenizer anew from other files where the settings hold this one.
-    is_rebuilt = base == "LlamaTokenizer" and changed.get("add_prefix_space") is not None
-    if (base not in KNOWN_CLASSES and name != READS_THE_FILE) or is_rebuilt:
+    changed.pop("auto_map", None)
+    if not _is_kept(changed, tokenizer, model):
         changed["tokenizer_class"] = READS_THE_FILE
     return changed
+
+
+def _is_kept(settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any]) -> bool:
+    """Return whether 4.57 reads tokenizer.json as it is with the class that the settings or the model name."""
+    name = settings.get("tokenizer_class") or model.get("tokenizer_class") or CLASS_OF_FAMILY[model["model_type"]]
+    base = name if name == READS_THE_FILE else str(name).removesuffix("Fast")
+    if base not in KNOWN_CLASSES:
+        return False
+    for key, default in KNOWN_CLASSES[base].items():
+        is_named = key in settings or key in tokenizer.special_tokens_map
+        if not is_named and tokenizer.backend_tokenizer.token_to_id(default) is None:
+            return False
+    # With these it builds a LlamaTokenizer anew from other files, or fails.
+    is_prefixed = settings.get("add_prefix_space") is not None
+    return not (base == "LlamaTokenizer" and (is_prefixed or (tokenizer.bos_token is None and "bos_token" in settings)))
 
 
 def _plain_settings(settings: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
