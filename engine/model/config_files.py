@@ -120,13 +120,10 @@ def _both_spellings_of_rope(source: Mapping[str, Any], config: "PretrainedConfig
     parameters: dict[str, Any] = config.to_dict()["rope_parameters"]
     scaling = {key: value for key, value in parameters.items() if key not in ("rope_theta", "partial_rotary_factor")}
     is_plain = scaling.get("rope_type", "default") == "default"
-    rope: dict[str, Any] = {"rope_theta": parameters["rope_theta"], "rope_scaling": None if is_plain else scaling}
-    if source.get("rope_scaling"):  # transformers 5 prefers it to `rope_parameters`
-        rope |= {"rope_scaling": source["rope_scaling"], "rope_parameters": parameters}
-    else:
-        rope["rope_parameters"] = source.get("rope_parameters") or parameters
-    if source.get("rope_theta") == rope["rope_theta"]:
-        rope["rope_theta"] = source["rope_theta"]
-    if "partial_rotary_factor" in parameters:
-        rope["partial_rotary_factor"] = parameters["partial_rotary_factor"]
-    return rope
+    # transformers 5 prefers a `rope_scaling` to `rope_parameters`, so that it says what the source means.
+    rope = {
+        "rope_scaling": source.get("rope_scaling") or (None if is_plain else scaling),
+        "rope_parameters": parameters,
+    }
+    known = ("rope_theta", "partial_rotary_factor")
+    return rope | {key: parameters[key] for key in known if key in parameters}
