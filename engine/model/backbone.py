@@ -225,6 +225,13 @@ def _check_config(folder: Path, model_config: "PretrainedConfig") -> None:
         raise ModelError(
             "use_sliding_window is true; packed attention is causal over whole documents only.", where=folder
         )
+    turned = model_config.rope_parameters.get("partial_rotary_factor", 1.0)
+    if turned != 1.0:
+        raise ModelError(
+            f"partial_rotary_factor is {turned}; it must be 1: in this family every version of transformers but the "
+            "newest turns whole heads.",
+            where=folder,
+        )
     if getattr(model_config, "attention_dropout", 0.0):
         raise ModelError(f"attention_dropout is {model_config.attention_dropout}; it must be 0.", where=folder)
 

@@ -89,6 +89,7 @@ BAD_MODELS: dict[str, tuple[Edit, str]] = {
     "unknown family": (config(model_type="none-such"), ": transformers cannot read its config ("),
     "quantised": (config(quantization_config={"quant_method": "fp8"}), ": the model is quantised; full fine-tuning"),
     "sliding window": (config(use_sliding_window=True), ": use_sliding_window is true; packed attention"),
+    "part of a head": (config(partial_rotary_factor=0.5), ": partial_rotary_factor is 0.5; it must be 1: in this"),
     "dropout": (config(attention_dropout=0.1), ": attention_dropout is 0.1; it must be 0."),
     "too few embeddings": (config(vocab_size=100), ": tokenizer.json holds id 258, and the model has 100 embedding"),
     "id beyond the embeddings": (id_beyond, ": tokenizer.json holds id 300, and the model has 264 embedding rows"),
