@@ -6,6 +6,7 @@ the ids are not those that the model was pre-trained on. Here the file is always
 adds the chat template and the names of the special tokens.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,9 @@ PROBES = (
 def load_tokenizer(folder: Path) -> Any:
     """Return transformers' fast tokenizer of a folder, which tokenises as its tokenizer.json says and in no other way.
 
-    The special tokens' names and the chat templates are those that transformers reads, without a byte order mark. A
-    truncation or padding that tokenizer.json holds is left out.
+    The special tokens' names and the chat templates are those that transformers reads, without a byte order mark; a
+    beginning or an end that no file of the folder names is the default of transformers' class if tokenizer.json holds
+    it. A truncation or padding that tokenizer.json holds is left out.
 
     Raises:
         ModelError: a file is missing or cannot be read.
@@ -52,12 +54,30 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         tokenizer._tokenizer = load_raw(folder)
         tokenizer.split_special_tokens = False
+        for name, token in _defaults_of_the_class(folder, tokenizer._tokenizer).items():
+            setattr(tokenizer, name, token)
         templates = tokenizer.chat_template
         if isinstance(templates, str):
             tokenizer.chat_template = templates.removeprefix(BOM)
         elif templates:
             tokenizer.chat_template = {name: text.removeprefix(BOM) for name, text in templates.items()}
     return tokenizer
+
+
+def _defaults_of_the_class(folder: Path, raw: "Tokenizer") -> dict[str, str]:
+    """Return the beginning and the end that AutoTokenizer's class gives a folder which names none, be it as null."""
+    from transformers import AutoTokenizer
+
+    files = [folder / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    named = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    missing = [name for name in ("bos_token", "eos_token") if not any(name in values for values in named)]
+    if not missing:
+        return {}
+    try:
+        tokens = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).special_tokens_map
+    except Exception:  # its classes fail in dozens of ways, and then they give no default
+        return {}
+    return {name: tokens[name] for name in missing if name in tokens and raw.token_to_id(tokens[name]) is not None}
 
 
 def fetch_tokenizer(name: str, flag: str) -> Any:

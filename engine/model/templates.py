@@ -48,6 +48,11 @@ def opens_alike(tokenizer: Any, template: str) -> bool:
     return _renderings(tokenizer, template, {}) == _renderings(tokenizer, template, THINKING)
 
 
+def writes_alike(one: Any, other: Any, template: str) -> bool:
+    """Return whether two tokenizers, whose special tokens may differ, write the same with the template."""
+    return _renderings(one, template, {}) == _renderings(other, template, {})
+
+
 def _preset(template: str, switches: Sequence[str]) -> str:
     """Return the template after a statement that sets the switches where they are not given; it writes nothing."""
     start = "".join(

@@ -6,7 +6,7 @@ makes of them is known from the start: the ids of tokenizer.json, under transfor
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alttrain.engine.data.tokenizer import BOM, differing_probe
 from alttrain.engine.errors import ModelError
 from alttrain.engine.model.config_files import read_object
-from alttrain.engine.model.templates import opens_alike, templates_of, think_by_default
+from alttrain.engine.model.templates import opens_alike, templates_of, think_by_default, writes_alike
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -145,7 +145,8 @@ def _candidates(
     contents: Mapping[str, bytes], settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any]
 ) -> Iterator[dict[str, bytes]]:
     """Yield sets of files, the one nearest to `contents` first, whose tokenizer_config.json holds `settings`."""
-    for_both = _for_both_versions(settings, tokenizer, model)
+    named = {*settings, *json.loads(contents.get(LEGACY[0], b"{}"))}
+    for_both = _for_both_versions(settings, tokenizer, model, named)
     changed = {} if for_both == settings else {SETTINGS: _as_json(for_both)}
     yield {**contents, **changed}
     # Without the legacy files, whose special tokens are in the settings now.
@@ -156,8 +157,13 @@ def _candidates(
     yield {**plain, SETTINGS: _as_json(plain_settings), CLASS_FILE: CLASS_CODE.encode()}
 
 
-def _for_both_versions(settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that 4.57 reads as 5 does, and by which it leaves the pre-tokenizer of tokenizer.json alone."""
+def _for_both_versions(
+    settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any], named: Set[str]
+) -> dict[str, Any]:
+    """Return settings that 4.57 reads as 5 does, and by which it leaves the pre-tokenizer of tokenizer.json alone.
+
+    `named` are the keys of all the files in which special tokens are named.
+    """
     changed = dict(settings)
     extra = changed.get("extra_special_tokens")
     if isinstance(extra, list):  # 4.57 reads a mapping there
@@ -168,24 +174,27 @@ def _for_both_versions(settings: Mapping[str, Any], tokenizer: Any, model: Mappi
     if prefix is not None and bool(changed.get("add_prefix_space")) != prefix:
         changed["add_prefix_space"] = prefix  # 4.57 would set the pre-tokenizer's to that of the settings
     changed.pop("auto_map", None)
-    if not _is_kept(changed, tokenizer, model):
+    for key in ("bos_token", "eos_token"):
+        if key not in named and key in tokenizer.special_tokens_map:  # a default of one class, and not of every other
+            changed[key] = tokenizer.special_tokens_map[key]
+    if not _is_kept(changed, tokenizer, model, named | set(changed)):
         changed["tokenizer_class"] = READS_THE_FILE
     return changed
 
 
-def _is_kept(settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any]) -> bool:
+def _is_kept(settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, Any], named: Set[str]) -> bool:
     """Return whether 4.57 reads tokenizer.json as it is with the class that the settings or the model name."""
     name = settings.get("tokenizer_class") or model.get("tokenizer_class") or CLASS_OF_FAMILY[model["model_type"]]
     base = name if name == READS_THE_FILE else str(name).removesuffix("Fast")
     if base not in KNOWN_CLASSES:
         return False
     for key, default in KNOWN_CLASSES[base].items():
-        is_named = key in settings or key in tokenizer.special_tokens_map
-        if not is_named and tokenizer.backend_tokenizer.token_to_id(default) is None:
+        # It would add the token, or a template would write a beginning that it was not trained with.
+        if key not in named and (key == "bos_token" or tokenizer.backend_tokenizer.token_to_id(default) is None):
             return False
     # With these it builds a LlamaTokenizer anew from other files, or fails.
     is_prefixed = settings.get("add_prefix_space") is not None
-    return not (base == "LlamaTokenizer" and (is_prefixed or (tokenizer.bos_token is None and "bos_token" in settings)))
+    return not (base == "LlamaTokenizer" and (is_prefixed or tokenizer.bos_token is None))
 
 
 def _plain_settings(settings: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
@@ -222,6 +231,8 @@ def _difference(contents: Mapping[str, bytes], config: str, tokenizer: Any) -> s
             return f"it fails with {type(error).__name__}"
     if probe is not None:
         return f"for one, of {probe[:40]!r}"
+    if not all(writes_alike(tokenizer, loaded, template) for template in templates_of(loaded).values()):
+        return "the chat template writes other special tokens with it"
     if end != tokenizer.eos_token_id:
         return f"its end token is {end}, not {tokenizer.eos_token_id}"
     rows = json.loads(config)["vocab_size"]

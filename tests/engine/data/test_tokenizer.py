@@ -159,3 +159,23 @@ def test_fetching_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(ModelError, match=r"^--tokenizer somebody/something: .* give its folder\.$"):
         fetch_tokenizer("somebody/something", "--tokenizer")
+
+
+def test_a_beginning_that_only_the_class_names_is_the_models(small_tokenizer_folder: Folder, tmp_path: Path) -> None:
+    """Else a template that writes `bos_token` would train without it, while a server writes it."""
+    folder = shutil.copytree(small_tokenizer_folder("pieces-plain-tags"), tmp_path / "model")
+    change(folder / "tokenizer_config.json", bos_token=..., eos_token=..., tokenizer_class="LlamaTokenizer")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    tokenizer = load_tokenizer(folder)
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
+    assert tokenizer.apply_chat_template(TURN, tokenize=False).startswith("<s>")
+    change(folder / "tokenizer_config.json", bos_token=None, eos_token=None)
+    assert load_tokenizer(folder).bos_token is None
+
+
+def test_a_default_that_the_file_does_not_hold_is_none(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", bos_token=..., eos_token=..., tokenizer_class="LlamaTokenizer")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.bos_token is None
+    assert tokenizer.eos_token is None

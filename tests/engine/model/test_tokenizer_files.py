@@ -202,6 +202,21 @@ def test_what_is_added_before_a_text_is_the_files(folder: Path) -> None:
     assert raw.encode("good day").ids[0] == start[1]
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_a_beginning_of_the_class_alone_is_named(small_tokenizer_folder: Folder, tmp_path: Path, family: str) -> None:
+    """Every class has another default; a template writes the one that was trained with, whatever reads it."""
+    made = shutil.copytree(small_tokenizer_folder("pieces-half-opened"), tmp_path / "model")
+    settings(made, bos_token=..., tokenizer_class="LlamaTokenizer")
+    (made / "config.json").write_text(config(made, family))
+    files = put_together(made, family)
+    loaded = AutoTokenizer.from_pretrained(written(files.contents, made, family))
+    right = load_tokenizer(made).apply_chat_template(TURN, tokenize=False)
+    assert loaded.apply_chat_template(TURN, tokenize=False) == right
+    # transformers 5 takes Qwen2Tokenizer, which has no beginning, for a Qwen 2 model.
+    assert right.startswith("<s>") == (family != "qwen2")
+    assert exported_settings(files).get("bos_token") == ("<s>" if family != "qwen2" else None)
+
+
 def test_ids_that_no_settings_bring_about_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "differing_probe", lambda raw, other: "in no way")
     with pytest.raises(
