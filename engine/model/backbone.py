@@ -22,6 +22,7 @@ from alttrain.engine.model.config_files import (
     read_generation_config,
     read_object,
 )
+from alttrain.engine.model.templates import templates_of
 from alttrain.engine.model.tokenizer_files import tokenizer_files
 from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights, Shape, WeightSource
 
@@ -91,9 +92,9 @@ def open_backbone(config: RunConfig) -> Backbone:
     with reading(folder, "config"):
         expected = _expected_shapes(model_config)
     tokenizer = load_tokenizer(folder)
-    _check_ids(folder, tokenizer, model_config.vocab_size)
     if config.data.chat_template:
         tokenizer.chat_template = _chat_template(config.data.chat_template)
+    _check_ids(folder, tokenizer, model_config.vocab_size)
     companions, notes = _companions(folder, model_config, tokenizer, config)
     weights: WeightSource
     if config.model.random_init:
@@ -117,7 +118,7 @@ def _companions(
     check_end_ids(folder, source)
     facts = {"architecture": _architecture(model_config), "dtype": config.model.dtype, "end_id": end_id}
     exported = exported_config(source, model_config, **facts)
-    generation = exported_generation_config(read_generation_config(folder), exported, end_id)
+    generation = exported_generation_config(read_generation_config(folder, end_id), exported, end_id)
     with reading(folder, GENERATION):
         GenerationConfig.from_dict(generation)
     text = _as_json(exported)
@@ -179,9 +180,9 @@ def _require(folder: Path, name: str) -> None:
 
 
 def _check_ids(folder: Path, tokenizer: Any, num_rows: int) -> None:
-    """Refuse an end token that no text is given as one token, and ids of tokenizer.json without an embedding row.
+    """Refuse a beginning or an end that no text is given as one token, and ids of tokenizer.json without a row.
 
-    The end token may be only a default of transformers' tokenizer class, which the model has never seen.
+    They may be only defaults of transformers' tokenizer class, which the model has never seen.
     """
     raw, end = tokenizer.backend_tokenizer, tokenizer.eos_token
     if not end:
@@ -204,6 +205,17 @@ def _check_ids(folder: Path, tokenizer: Any, num_rows: int) -> None:
                 "among added_tokens there, or name another eos_token in tokenizer_config.json.",
                 where=folder,
             )
+    start = tokenizer.bos_token
+    if (
+        start
+        and raw.token_to_id(start) is None
+        and any("bos_token" in text for text in templates_of(tokenizer).values())
+    ):
+        raise ModelError(
+            f"its bos_token {start!r}, which the chat template writes, is no token of tokenizer.json. "
+            "Name the model's own in tokenizer_config.json, or null.",
+            where=folder,
+        )
     largest = max(raw.get_vocab(with_added_tokens=True).values())
     if largest >= num_rows:
         raise ModelError(

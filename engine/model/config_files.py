@@ -67,17 +67,25 @@ def with_end(ids: Any, end_id: int) -> int | list[int]:
     return stops if len(stops) > 1 or isinstance(ids, list) else stops[0]
 
 
-def read_generation_config(folder: Path) -> dict[str, Any] | None:
+def read_generation_config(folder: Path, end_id: int) -> dict[str, Any] | None:
     """Return what generation_config.json holds; None where there is no such file.
 
     Raises:
-        ModelError: it is no JSON object, or its ids of end tokens are no whole numbers.
+        ModelError: it is no JSON object, its ids of end tokens are no whole numbers, or it keeps `end_id`, which is
+            trained as the end, from ever being generated.
     """
     file = folder / "generation_config.json"
     if not file.is_file():
         return None
     values = read_object(file)
     _check_ids(file, values)
+    for name, kept_away in (("suppress_tokens", end_id), ("bad_words_ids", [end_id])):
+        if kept_away in (values.get(name) or []):
+            raise ModelError(
+                f"{name} holds {end_id}, the token that is trained as the end of a row: it would never be generated. "
+                "Take it out.",
+                where=file,
+            )
     return values
 
 

@@ -79,6 +79,7 @@ def _renderings(tokenizer: Any, template: str, switches: Mapping[str, bool]) -> 
                     chat_template=template,
                     tokenize=False,
                     add_generation_prompt=opened,
+                    strftime_now=str,  # the same at every moment: the format itself
                     **switches,
                 )
             except Exception as error:  # a template is a program that may raise anything

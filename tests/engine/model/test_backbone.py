@@ -137,6 +137,17 @@ def test_an_end_that_stands_alone_only_is_refused(write_model: Callable[..., Pat
         opened(folder)
 
 
+def test_a_beginning_that_is_no_token_is_refused(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "begun")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "bos_token": "<|begin|>"}))
+    opened(folder)  # no template writes it
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + template)
+    with pytest.raises(ModelError, match=r"its bos_token '<\|begin\|>', which the chat template writes, is no token"):
+        opened(folder)
+
+
 def test_ids_count_and_not_how_many_there_are(write_model: Callable[..., Path], tmp_path: Path) -> None:
     folder = write_model(tmp_path / "gap")  # 259 ids and 264 rows or more
     tokenizer = json.loads((folder / "tokenizer.json").read_text())

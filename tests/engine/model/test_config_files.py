@@ -121,18 +121,24 @@ def test_a_source_without_a_generation_config_gets_one_of_its_config() -> None:
     assert exported_generation_config(None, config, 7) == {"bos_token_id": 1, "eos_token_id": [3, 7]}
 
 
-@pytest.mark.parametrize("values", [{"do_sample": False, "temperature": 0.6, "top_p": 0.9}, {"pad_token_id": -1}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"do_sample": False, "temperature": 0.6, "bad_words_ids": [[1, 7]]},
+        {"pad_token_id": -1, "suppress_tokens": None},
+    ],
+)
 def test_settings_that_transformers_would_not_save_are_kept(tmp_path: Path, values: dict[str, Any]) -> None:
     """`GenerationConfig.save_pretrained` refuses them, which was found out after the last step."""
     (tmp_path / "generation_config.json").write_text(json.dumps(values))
-    generation = exported_generation_config(read_generation_config(tmp_path), {}, 7)
+    generation = exported_generation_config(read_generation_config(tmp_path, 7), {}, 7)
     assert generation == {**values, "eos_token_id": 7}
     with pytest.raises(ValueError):
         GenerationConfig.from_dict(generation).save_pretrained(tmp_path / "out")
 
 
 def test_no_file_is_no_generation_config(tmp_path: Path) -> None:
-    assert read_generation_config(tmp_path) is None
+    assert read_generation_config(tmp_path, 7) is None
 
 
 @pytest.mark.parametrize(
@@ -148,13 +154,18 @@ def test_no_file_is_no_generation_config(tmp_path: Path) -> None:
         ('{"eos_token_id": [1, null]}', "eos_token_id is [1, null]; it must be"),
         ('{"eos_token_id": true}', "eos_token_id is true; it must be"),
         ('{"eos_token_id": -1}', "eos_token_id is -1; it must be"),
+        (
+            '{"suppress_tokens": [1, 7]}',
+            "suppress_tokens holds 7, the token that is trained as the end of a row: it would",
+        ),
+        ('{"bad_words_ids": [[1, 7], [7]]}', "bad_words_ids holds 7, the token that is trained as the end of a row"),
         ('{"eos_token_id": 1.5}', "eos_token_id is 1.5; it must be"),
     ],
 )
 def test_what_cannot_be_a_generation_config_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "generation_config.json").write_text(text, encoding="utf-8")
     with pytest.raises(ModelError) as refused:
-        read_generation_config(tmp_path)
+        read_generation_config(tmp_path, 7)
     assert sentence in str(refused.value)
     assert str(refused.value).startswith(str(tmp_path / "generation_config.json"))
 

@@ -45,6 +45,7 @@ AS_THEY_ARE = {
     "always open": TURNS + "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}",
     "never heard of it": TURNS,
     "broken": "{% if %}",
+    "reads the clock": "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}" + TURNS,
 }
 
 
