@@ -52,6 +52,7 @@ def read(folder: str, texts: list[str]) -> dict[str, Any]:
         "class": type(tokenizer).__name__,
         "ids": ids,
         "with_special": tokenizer("Good day.")["input_ids"],
+        "conversations": CONVERSATIONS,
         "prompts": prompts,
         "logits": logits[:, ::97].tolist() if logits.shape[1] > 5000 else logits.tolist(),
         "written": written[0, 20:].tolist(),

@@ -19,7 +19,8 @@ import torch
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoConfig
 
-from alttrain.engine.data.tokenizer import PROBES, load_raw
+from alttrain.engine.data.render import THINKING
+from alttrain.engine.data.tokenizer import PROBES, load_raw, load_tokenizer
 from skips import NO_OTHER_TRANSFORMERS
 from small_runs import RECIPE, RECIPE_WORKER, command_lines
 
@@ -163,7 +164,13 @@ def test_both_versions_read_what_was_trained(
     assert len(right) == 200
     assert right == other["ids"]
     assert right == pinned["ids"]
-    assert other["prompts"] == pinned["prompts"]
+    trained = load_tokenizer(folders[name])
+    prompts = [
+        trained.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **THINKING)
+        for turns in pinned["conversations"]
+    ]
+    assert prompts == other["prompts"]
+    assert prompts == pinned["prompts"]
 
     difference = torch.tensor(other["logits"]) - torch.tensor(pinned["logits"])
     assert difference.abs().max() <= 1e-5 * max(1.0, torch.tensor(pinned["logits"]).abs().max().item())
