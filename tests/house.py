@@ -45,7 +45,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "deepspeed": ("engine/distributed/zero",),
     "transformers": (
         "engine/model/",
-        "engine/run/export.py",
+        "engine/data/tokenizer.py",
         "engine/evaluate/sampling.py",
         "engine/evaluate/responder.py",
         "engine/restructure/build.py",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.data.tokenizer import load_tokenizer
 from alttrain.engine.thinking import MARKS
 
 PROMPTS_AT_ONCE = 256
@@ -26,10 +27,11 @@ class Speaker:
     """A model loaded from a folder, which answers prompts."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the folder with transformers' auto classes."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        """Load the folder as transformers reads it, and its tokenizer as its tokenizer.json says."""
+        from transformers import AutoModelForCausalLM
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        self._tokenizer: Any = load_tokenizer(folder)
+        self._tokenizer.padding_side = "left"
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
 
     def respond(self, prompts: Sequence[str], written: Sequence[str] = ()) -> Iterator[tuple[int, Response]]:

@@ -3,17 +3,27 @@
 A folder that would fail an hour into a run, or whose weights do not match its config, is refused here with a message.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from alttrain.engine.config import ModelConfig, RunConfig
+from alttrain.engine.data.tokenizer import load_tokenizer, reading
 from alttrain.engine.data.work import WorkModel
 from alttrain.engine.errors import ConfigError, ModelError
+from alttrain.engine.model.config_files import (
+    check_end_ids,
+    exported_config,
+    exported_generation_config,
+    read_generation_config,
+    read_object,
+)
+from alttrain.engine.model.templates import templates_of
+from alttrain.engine.model.tokenizer_files import tokenizer_files
 from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights, Shape, WeightSource
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt")
+GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,10 @@ class Backbone:
     config: "PretrainedConfig"
     tokenizer: "PreTrainedTokenizerBase"
     weights: WeightSource
+    companions: Mapping[str, bytes] = field(default_factory=dict)
+    """What an exported model gets beside its weights, by name: config, tokenizer and generation config."""
+    notes: tuple[str, ...] = ()
+    """Sentences that the user is told at the start: what is not taken from the folder as it stands there."""
 
     @property
     def max_tokens(self) -> int:
@@ -40,10 +55,7 @@ class Backbone:
     @property
     def architecture(self) -> str:
         """The name of the transformers class."""
-        from transformers import AutoModelForCausalLM
-
-        name: str = AutoModelForCausalLM._model_mapping[type(self.config)].__name__
-        return name
+        return _architecture(self.config)
 
     @property
     def work(self) -> WorkModel:
@@ -68,35 +80,65 @@ def open_backbone(config: RunConfig) -> Backbone:
         ConfigError: there is no such folder and the hub does not have it or cannot be reached.
         ModelError: the folder lacks a part, a file is cut short, or the model's family is not supported.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     folder = _folder(config.model)
     _require(folder, "config.json")
     _require(folder, "tokenizer_config.json")
     _require(folder, "tokenizer.json")
-    with _reading(folder, "config"):
+    with reading(folder, "config"):
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     _check_config(folder, model_config)
-    with _reading(folder, "config"):
+    with reading(folder, "config"):
         expected = _expected_shapes(model_config)
-    with _reading(folder, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    _check_end_token(folder, tokenizer)
+    tokenizer = load_tokenizer(folder)
     if config.data.chat_template:
         tokenizer.chat_template = _chat_template(config.data.chat_template)
-    if len(tokenizer) > model_config.vocab_size:
-        raise ModelError(
-            f"the tokenizer has {len(tokenizer)} ids, the model {model_config.vocab_size} embedding rows: "
-            "every id needs a row. Use the tokenizer that belongs to the model.",
-            where=folder,
-        )
+    _check_ids(folder, tokenizer, model_config.vocab_size)
+    companions, notes = _companions(folder, model_config, tokenizer, config)
     weights: WeightSource
     if config.model.random_init:
         weights = RandomWeights(config.seed, float(model_config.initializer_range))
     else:
         weights = SafetensorsWeights(folder)
         weights.check(expected)
-    return Backbone(folder, model_config, tokenizer, weights)
+    return Backbone(folder, model_config, tokenizer, weights, companions, notes)
+
+
+def _companions(
+    folder: Path, model_config: "PretrainedConfig", tokenizer: Any, config: RunConfig
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Return the files that an export gets beside its weights, and what the user is to be told about them.
+
+    They are made before training: a source that cannot be exported is refused here, not after the last step.
+    """
+    from transformers import GenerationConfig
+
+    source, end_id = read_object(folder / "config.json"), tokenizer.eos_token_id
+    check_end_ids(folder, source)
+    facts = {"architecture": _architecture(model_config), "dtype": config.model.dtype, "end_id": end_id}
+    exported = exported_config(source, model_config, **facts)
+    generation = exported_generation_config(read_generation_config(folder, end_id), exported, end_id)
+    with reading(folder, GENERATION):
+        GenerationConfig.from_dict(generation)
+    text = _as_json(exported)
+    files = tokenizer_files(folder, tokenizer, config=text, asked_template=bool(config.data.chat_template))
+    notes = list(files.notes)
+    if "auto_map" in source:
+        notes.append("config.json names code of its own (auto_map), which is not run: OUT/model is without it.")
+    contents = {"config.json": text.encode(), GENERATION: _as_json(generation).encode()}
+    return {**files.contents, **contents}, tuple(notes)
+
+
+def _as_json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _architecture(model_config: "PretrainedConfig") -> str:
+    from transformers import AutoModelForCausalLM
+
+    name: str = AutoModelForCausalLM._model_mapping[type(model_config)].__name__
+    return name
 
 
 def _expected_shapes(model_config: "PretrainedConfig") -> dict[str, Shape]:
@@ -137,28 +179,48 @@ def _require(folder: Path, name: str) -> None:
         )
 
 
-@contextmanager
-def _reading(folder: Path, part: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a broken file makes its readers fail in dozens of ways
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200]
+def _check_ids(folder: Path, tokenizer: Any, num_rows: int) -> None:
+    """Refuse a beginning or an end that no text is given as one token, and ids of tokenizer.json without a row.
+
+    They may be only defaults of transformers' tokenizer class, which the model has never seen.
+    """
+    raw, end = tokenizer.backend_tokenizer, tokenizer.eos_token
+    if not end:
         raise ModelError(
-            f"transformers cannot read its {part} ({type(error).__name__}: {reason}). "
-            "Fetch the model again, or mend the file.",
+            "the tokenizer has no end-of-sequence token, which every row ends in. "
+            "Name its eos_token in tokenizer_config.json.",
             where=folder,
-        ) from error
-
-
-def _check_end_token(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Refuse an end token that is only a default of transformers' tokenizer class: the model has never seen it."""
-    from tokenizers import Tokenizer
-
-    end = tokenizer.eos_token
-    if end and Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(end) is None:
+        )
+    end_id = raw.token_to_id(end)
+    if end_id is None:
         raise ModelError(
             f"transformers takes {end!r} for the end-of-sequence token, and tokenizer.json does not hold it. "
             "Name the model's own as eos_token in tokenizer_config.json.",
+            where=folder,
+        )
+    for text in (end, f"a{end}"):
+        if raw.encode(text, add_special_tokens=False).ids[-1:] != [end_id]:
+            raise ModelError(
+                f"the end-of-sequence token {end!r} is id {end_id}, but tokenizer.json cuts it up in a text. List it "
+                "among added_tokens there, or name another eos_token in tokenizer_config.json.",
+                where=folder,
+            )
+    start = tokenizer.bos_token
+    if (
+        start
+        and raw.token_to_id(start) is None
+        and any("bos_token" in text for text in templates_of(tokenizer).values())
+    ):
+        raise ModelError(
+            f"its bos_token {start!r}, which the chat template writes, is no token of tokenizer.json. "
+            "Name the model's own in tokenizer_config.json, or null.",
+            where=folder,
+        )
+    largest = max(raw.get_vocab(with_added_tokens=True).values())
+    if largest >= num_rows:
+        raise ModelError(
+            f"tokenizer.json holds id {largest}, and the model has {num_rows} embedding rows: "
+            "every id needs a row. Use the tokenizer that belongs to the model.",
             where=folder,
         )
 
@@ -175,13 +237,20 @@ def _check_config(folder: Path, model_config: "PretrainedConfig") -> None:
         raise ModelError(
             "use_sliding_window is true; packed attention is causal over whole documents only.", where=folder
         )
+    turned = model_config.rope_parameters.get("partial_rotary_factor", 1.0)
+    if turned != 1.0:
+        raise ModelError(
+            f"partial_rotary_factor is {turned}; it must be 1: in this family every version of transformers but the "
+            "newest turns whole heads.",
+            where=folder,
+        )
     if getattr(model_config, "attention_dropout", 0.0):
         raise ModelError(f"attention_dropout is {model_config.attention_dropout}; it must be 0.", where=folder)
 
 
 def _chat_template(file: str) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file}: cannot be read as UTF-8 text. Give a Jinja file.", flag="--data.chat-template"

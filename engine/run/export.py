@@ -4,14 +4,11 @@ No rank ever holds the whole model: parameters are gathered one at a time, and e
 every group of shards.
 """
 
-import copy
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +17,7 @@ from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.files import write_whole
 from alttrain.engine.model.backbone import Backbone
+from alttrain.engine.model.tokenizer_files import write_contents
 from alttrain.engine.report.model_card import model_card
 from alttrain.engine.run.folder import RunFolder
 
@@ -86,16 +84,5 @@ def _write_index(sizes: dict[str, int], shards: list[list[str]], folder: Path) -
 
 
 def _write_companions(backbone: Backbone, config: RunConfig, folder: RunFolder, incoming: Path) -> None:
-    from transformers import GenerationConfig
-
-    model_config: Any = copy.deepcopy(backbone.config)
-    model_config.dtype = getattr(torch, config.model.dtype)
-    model_config.architectures = [backbone.architecture]
-    model_config.save_pretrained(incoming)
-    backbone.tokenizer.save_pretrained(incoming)
-    if (backbone.folder / "generation_config.json").is_file():
-        generation = GenerationConfig.from_pretrained(backbone.folder)
-    else:
-        generation = GenerationConfig.from_model_config(model_config)
-    generation.save_pretrained(incoming)
+    write_contents(incoming, backbone.companions)
     write_whole(incoming / "README.md", model_card(config, folder.path))

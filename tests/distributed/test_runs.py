@@ -159,6 +159,8 @@ def test_export_is_what_transformers_loads(exported: Path, family: str, is_shard
     original = AutoModelForCausalLM.from_pretrained(model)
     for (name, trained), (_, before) in zip(loaded.named_parameters(), original.named_parameters(), strict=True):
         assert torch.allclose(trained, before, atol=1e-6), name
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        assert (output / "model" / name).read_bytes() == (model / name).read_bytes()
     tokenizer = AutoTokenizer.from_pretrained(output / "model")
     assert tokenizer.chat_template
     prompt = tokenizer.apply_chat_template(

@@ -67,6 +67,13 @@ def layers(count: int) -> Edit:
     return config(num_hidden_layers=count, layer_types=["full_attention"] * count)
 
 
+def id_beyond(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"][tokenizer["added_tokens"][-1]["content"]] = 300
+    holding("tokenizer.json", json.dumps(tokenizer))(folder)
+
+
+GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
 BAD_MODELS: dict[str, tuple[Edit, str]] = {
     "no config": (without("config.json"), ": no config.json. A model folder holds"),
@@ -82,8 +89,13 @@ BAD_MODELS: dict[str, tuple[Edit, str]] = {
     "unknown family": (config(model_type="none-such"), ": transformers cannot read its config ("),
     "quantised": (config(quantization_config={"quant_method": "fp8"}), ": the model is quantised; full fine-tuning"),
     "sliding window": (config(use_sliding_window=True), ": use_sliding_window is true; packed attention"),
+    "part of a head": (config(partial_rotary_factor=0.5), ": partial_rotary_factor is 0.5; it must be 1: in this"),
     "dropout": (config(attention_dropout=0.1), ": attention_dropout is 0.1; it must be 0."),
-    "too few embeddings": (config(vocab_size=100), ": the tokenizer has 260 ids, the model 100 embedding rows"),
+    "too few embeddings": (config(vocab_size=100), ": tokenizer.json holds id 258, and the model has 100 embedding"),
+    "id beyond the embeddings": (id_beyond, ": tokenizer.json holds id 300, and the model has 264 embedding rows"),
+    "generation config is not JSON": (holding(GENERATION, "{"), f"/{GENERATION}: not a JSON file. Fetch it again, or"),
+    "generation config is a list": (holding(GENERATION, "[]"), f"/{GENERATION}: holds a JSON list; it must hold an"),
+    "end of generation is a text": (holding(GENERATION, '{"eos_token_id": "x"}'), 'eos_token_id is "x"; it must be a'),
     "no safetensors": (without("model.safetensors"), ": no .safetensors file. Weights are read from safetensors only"),
     "empty file": (cut(0), "/model.safetensors: not a whole safetensors file (0 bytes). Fetch it again."),
     "cut in its header": (cut(99), "/model.safetensors: not a whole safetensors file (99 bytes). Fetch it again."),
@@ -98,8 +110,8 @@ BAD_MODELS: dict[str, tuple[Edit, str]] = {
     "more layers": (layers(3), ": no tensor model.layers.2.self_attn.q_proj.weight, which its config.json calls for."),
     "fewer layers": (layers(1), "which config.json does not call for, so it would be lost. Weights and config must be"),
     "no chat template": (without("chat_template.jinja"), "the tokenizer has no chat template"),
-    "end token is null": (changed("tokenizer_config.json", eos_token=None), "the tokenizer has no end-of-sequence"),
-    "no end token": (changed("tokenizer_config.json", eos_token=...), "for the end-of-sequence token, and tokenizer.j"),
+    "end token is null": (changed("tokenizer_config.json", eos_token=None), ": the tokenizer has no end-of-sequence"),
+    "no end token": (changed("tokenizer_config.json", eos_token=...), ": the tokenizer has no end-of-sequence"),
     "unknown end token": (changed("tokenizer_config.json", eos_token="<|no|>"), "transformers takes '<|no|>' for the"),
 }
 

@@ -1,6 +1,7 @@
 """What a model folder that is whole turns into; folders that are not are in tests/recipes/test_bad_folders.py."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alttrain.engine.config import DataConfig, ModelConfig, RunConfig
+from alttrain.engine.errors import ModelError
 from alttrain.engine.model.backbone import Backbone, open_backbone
 from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights
 
@@ -75,6 +77,96 @@ def test_a_template_of_ones_own_takes_the_place_of_the_tokenizers(folders: dict[
     turn = [{"role": "user", "content": "good day"}]
     assert with_ours.tokenizer.apply_chat_template(turn, tokenize=False) == "good day Ω"
     assert open_backbone(config).tokenizer.apply_chat_template(turn, tokenize=False) == "<|user|>good day"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_template_file(folders: dict[str, Path], tmp_path: Path) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text("\ufeff{{ messages[0]['content'] }}", encoding="utf-8")
+    config = RunConfig(model=ModelConfig(path=str(folders["llama"])), data=DataConfig(chat_template=str(template)))
+    backbone = open_backbone(config)
+    turn = [{"role": "user", "content": "good day"}]
+    assert backbone.tokenizer.apply_chat_template(turn, tokenize=False) == "good day"
+    assert backbone.companions["chat_template.jinja"] == b"{{ messages[0]['content'] }}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_an_export_gets_beside_its_weights(folders: dict[str, Path], family: str) -> None:
+    backbone = opened(folders[family], dtype="bfloat16")
+    source = json.loads((folders[family] / "config.json").read_text())
+    config = json.loads(backbone.companions["config.json"])
+    assert config == source | {key: config[key] for key in ("rope_theta", "rope_scaling", "torch_dtype", "dtype")} | {
+        key: value for key, value in config.items() if key not in source
+    }
+    assert config["dtype"] == config["torch_dtype"] == "bfloat16"
+    assert config["rope_theta"] == source["rope_parameters"]["rope_theta"]
+    assert config["architectures"] == [FAMILIES[family]]
+    assert json.loads(backbone.companions["generation_config.json"])["eos_token_id"] == 256
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        assert backbone.companions[name] == (folders[family] / name).read_bytes()
+    opened_again = opened(folders[family], random_init=True, dtype="bfloat16")
+    assert opened_again.companions == backbone.companions
+
+
+def test_generation_stops_at_what_was_trained_too(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "elsewhere")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 258, "do_sample": false, "temperature": 0.6}')
+    generation = json.loads(opened(folder).companions["generation_config.json"])
+    assert generation == {"eos_token_id": [258, 256], "do_sample": False, "temperature": 0.6}
+
+
+def test_an_end_that_is_cut_up_in_a_text_is_refused(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    """It has an id, but no text is ever given it: neither training nor a server would see it."""
+    folder = write_model(tmp_path / "cut-up")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] != "<|end|>"]
+    tokenizer["model"]["vocab"]["<|end|>"] = 256
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(
+        ModelError, match=r"the end-of-sequence token '<\|end\|>' is id 256, but tokenizer\.json cuts it up"
+    ):
+        opened(folder)
+
+
+def test_an_end_that_stands_alone_only_is_refused(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "alone")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    for token in tokenizer["added_tokens"]:
+        token["single_word"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match="cuts it up in a text"):
+        opened(folder)
+
+
+def test_a_beginning_that_is_no_token_is_refused(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "begun")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "bos_token": "<|begin|>"}))
+    opened(folder)  # no template writes it
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + template)
+    with pytest.raises(ModelError, match=r"its bos_token '<\|begin\|>', which the chat template writes, is no token"):
+        opened(folder)
+
+
+def test_ids_count_and_not_how_many_there_are(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "gap")  # 259 ids and 264 rows or more
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"][tokenizer["added_tokens"][-1]["content"]] = 300
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match=r"holds id 300, and the model has 26\d embedding rows"):
+        opened(folder)
+
+
+def test_what_differs_from_the_folder_is_told(write_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "told", "llama")
+    assert opened(folder).notes == ()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "own.Config"}}))
+    backbone = opened(folder)
+    assert backbone.notes == (
+        "config.json names code of its own (auto_map), which is not run: OUT/model is without it.",
+    )
+    assert "auto_map" not in json.loads(backbone.companions["config.json"])
 
 
 def test_no_weight_is_read_before_training(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
