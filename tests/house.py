@@ -48,7 +48,6 @@ DOORS: Mapping[str, tuple[str, ...]] = {
         "engine/data/tokenizer.py",
         "engine/evaluate/sampling.py",
         "engine/evaluate/responder.py",
-        "engine/restructure/build.py",
         "recipes/nano/",
     ),
     "datasets": ("engine/data/sources.py",),

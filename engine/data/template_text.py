@@ -32,6 +32,11 @@ class Template(Protocol):
         ...
 
 
+def stop_clock(template: str, today: date) -> str:
+    """Return the template with the date in the place of every question for it that has its format written out."""
+    return _CLOCK.sub(lambda found: json.dumps(today.strftime(found[2]), ensure_ascii=False), template)
+
+
 class TemplateText:
     """Writes conversations by a tokenizer's chat template."""
 
@@ -89,7 +94,7 @@ class TemplateText:
         template = self._tokenizer.chat_template
         if isinstance(template, dict):
             template = template["tool_use" if tools and "tool_use" in template else "default"]
-        text = _CLOCK.sub(lambda found: json.dumps(self._today.strftime(found[2]), ensure_ascii=False), str(template))
+        text = stop_clock(str(template), self._today)
         if "strftime_now(" in text.replace(" ", ""):
             raise DataError(
                 "the chat template reads the clock by a format that is not written out, so every start would train "

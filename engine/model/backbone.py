@@ -122,7 +122,9 @@ def _companions(
     with reading(folder, GENERATION):
         GenerationConfig.from_dict(generation)
     text = _as_json(exported)
-    files = tokenizer_files(folder, tokenizer, config=text, asked_template=bool(config.data.chat_template))
+    variables = json.loads(config.data.chat_template_kwargs or "{}")
+    asked = bool(config.data.chat_template)
+    files = tokenizer_files(folder, tokenizer, config=text, asked_template=asked, variables=variables)
     notes = list(files.notes)
     if "auto_map" in source:
         notes.append("config.json names code of its own (auto_map), which is not run: OUT/model is without it.")

@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alttrain.engine.data.template_text import THINKING
 from alttrain.engine.data.tokenizer import BOM, differing_probe
 from alttrain.engine.errors import ModelError
 from alttrain.engine.model.config_files import read_object
-from alttrain.engine.model.templates import opens_alike, templates_of, think_by_default, writes_alike
+from alttrain.engine.model.templates import (
+    NONE,
+    opens_alike,
+    templates_of,
+    think_by_default,
+    write_default,
+    writes_alike,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,7 +74,9 @@ class TokenizerFiles:
     """Sentences about what is not as in the source folder."""
 
 
-def tokenizer_files(folder: Path, tokenizer: Any, *, config: str, asked_template: bool) -> TokenizerFiles:
+def tokenizer_files(
+    folder: Path, tokenizer: Any, *, config: str, asked_template: bool, variables: Mapping[str, Any] = NONE
+) -> TokenizerFiles:
     """Return the tokenizer's files of the export, which a server's AutoTokenizer reads as this run trains.
 
     Args:
@@ -74,6 +84,7 @@ def tokenizer_files(folder: Path, tokenizer: Any, *, config: str, asked_template
         tokenizer: as `load_tokenizer` gives it, with the template that is trained with.
         config: the export's config.json, by which AutoTokenizer chooses a class.
         asked_template: whether the template is not the folder's own.
+        variables: what training gives the template beside the switches of its own.
 
     Raises:
         ModelError: tokenizer_config.json is no JSON object, or AutoTokenizer would give other ids whatever it says.
@@ -83,7 +94,7 @@ def tokenizer_files(folder: Path, tokenizer: Any, *, config: str, asked_template
     for file in sorted((folder / TEMPLATES).glob("*.jinja")):
         contents[f"{TEMPLATES}/{file.name}"] = file.read_bytes()
     settings = dict(source)
-    templates, notes = _exported_templates(tokenizer)
+    templates, notes = _exported_templates(tokenizer, variables)
     if asked_template or templates != templates_of(tokenizer) or BOM.encode() in _texts(contents):
         _put_templates(contents, settings, templates)
 
@@ -107,19 +118,19 @@ def tokenizer_files(folder: Path, tokenizer: Any, *, config: str, asked_template
     )
 
 
-def _exported_templates(tokenizer: Any) -> tuple[dict[str, str], list[str]]:
+def _exported_templates(tokenizer: Any, variables: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """Return the templates that reason by default where training made them, and sentences about each change."""
     templates, notes = templates_of(tokenizer), []
     for name, template in list(templates.items()):
-        templates[name], switches = think_by_default(tokenizer, template)
+        templates[name], defaults = think_by_default(tokenizer, template, variables)
         which = "the chat template" if len(templates) == 1 else f"the chat template {name!r}"
-        if switches:
-            named = " and ".join(f"{switch} = true" for switch in switches)
+        if defaults:
+            named = " and ".join(f"{name} = {write_default(value)}" for name, value in defaults.items())
             notes.append(f"OUT/model reasons by default: {which} is trained with {named}, and now sets that itself.")
-        elif not opens_alike(tokenizer, template):
+        elif not opens_alike(tokenizer, template, variables):
             notes.append(
                 f"{which} writes other prompts without the switches it is trained with; a server that uses OUT/model "
-                "must give them: enable_thinking, open_thinking and thinking, each true."
+                f"must give them: {json.dumps({**THINKING, **variables})}."
             )
     return templates, notes
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from alttrain.engine.data.dataset import tokenize_rows
-from alttrain.engine.data.render import Renderer, Tokenizer
-from alttrain.engine.errors import ConfigError, DataError, ModelError
+from alttrain.engine.data.render import Renderer
+from alttrain.engine.data.tokenizer import fetch_tokenizer
+from alttrain.engine.errors import ConfigError, DataError
 from alttrain.engine.files import write_output
 from alttrain.engine.restructure.avoid import Avoided, read_avoided
 from alttrain.engine.restructure.card import Compared, DataFacts, Lengths, Taken, data_card, summary
@@ -186,7 +187,7 @@ def as_record(row: Row) -> dict[str, Any]:
 def measure(rows: Sequence[Row], tokenizer: str) -> Lengths:
     """Return the lengths of the rows: in tokens, as training renders them, or in characters if `tokenizer` is empty."""
     if tokenizer:
-        examples = tokenize_rows(rows, Renderer(load_tokenizer(tokenizer)), skipped=None)
+        examples = tokenize_rows(rows, Renderer(fetch_tokenizer(tokenizer, "--tokenizer")), skipped=None)
         return Lengths("tokens", [Counter(ROLES[span_id] for span_id in example.span_ids) for example in examples])
     sizes = []
     for row in rows:
@@ -195,20 +196,3 @@ def measure(rows: Sequence[Row], tokenizer: str) -> Lengths:
             size[span.role] += len(span.text)
         sizes.append(size)
     return Lengths("characters", sizes)
-
-
-def load_tokenizer(name: str) -> Tokenizer:
-    """Return the tokenizer of a folder or hub id.
-
-    Raises:
-        ModelError: there is no tokenizer.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{name}: transformers finds no tokenizer there; give its folder.", flag="--tokenizer"
-        ) from error
-    return tokenizer

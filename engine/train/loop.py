@@ -5,6 +5,7 @@ not depend on ranks, micro-batches or packs, and at the end the export of the mo
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def train(config: RunConfig) -> None:
         done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
         world.barrier()  # every rank has checked the folder and built its model: now the folder may be written to
         if world.is_first:
-            _announce(config, train_set, eval_set, plan, world, done, engine.kernels.reason)
+            _announce(
+                config, train_set, eval_set, plan, world, done, (*backbone.notes, f"kernels: {engine.kernels.reason}")
+            )
             changes = folder.create(config, facts, done)
             if changes:
                 sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
@@ -128,18 +131,33 @@ def _model_facts(config: RunConfig, backbone: Backbone) -> dict[str, str]:
 
 
 def _announce(
-    config: RunConfig, train_set: Dataset, eval_set: Dataset, plan: Plan, world: World, done: int, kernels: str
+    config: RunConfig,
+    train_set: Dataset,
+    eval_set: Dataset,
+    plan: Plan,
+    world: World,
+    done: int,
+    notes: Sequence[str],
 ) -> None:
-    """Tell the user what was read (skipped rows and unsegmented text too) and what will be done."""
+    """Tell the user what was read (skipped rows and unsegmented text too) and what will be done.
+
+    Args:
+        config: the settings.
+        train_set: the rows that are trained.
+        eval_set: the held-out rows.
+        plan: the steps.
+        world: the ranks.
+        done: the last step that a resumed run has taken; 0 for a new one.
+        notes: sentences about the model folder and the kernels.
+    """
     sys.stderr.write(f"train: {train_set.report.summary()}\n")
     if eval_set.examples:
         sys.stderr.write(f"held out: {eval_set.report.summary()}\n")
     if config.resume:
         message = f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting"
         sys.stderr.write(f"{message}\n")
-    sys.stderr.write(
-        f"{plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}\nkernels: {kernels}\n"
-    )
+    sys.stderr.write(f"{plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}\n")
+    sys.stderr.writelines(f"{note}\n" for note in notes)
 
 
 def _is_due(every: int, step: int, num_steps: int) -> bool:

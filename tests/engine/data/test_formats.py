@@ -244,8 +244,8 @@ def test_a_response_without_reasoning_beside_a_column_that_may_hold_it_is_refuse
     with pytest.raises(DataError) as error:
         parse(row)
     assert str(error.value).endswith(
-        "the response has no reasoning, and my_trace may hold it, unread. Read it with --data.columns reasoning=my_trace, "
-        "or leave it out on purpose with --data.ignore my_trace."
+        "the response has no reasoning, and my_trace may hold it, unread. Read it with --data.columns "
+        "reasoning=my_trace, or leave it out on purpose with --data.ignore my_trace."
     )
     assert parse(row, Format({"reasoning": "my_trace"})).spans[0] == Span("understanding", "It asks for a word.")
     assert parse(row, Format(ignored=frozenset({"my_trace"}))).spans[0] == Span("answer", "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.data.render import THINKING
+from alttrain.engine.data.template_text import THINKING
 from alttrain.engine.data.tokenizer import load_tokenizer
 from alttrain.engine.model.templates import CONVERSATIONS, opens_alike, templates_of, think_by_default
 
@@ -58,7 +58,7 @@ def tokenizer(small_tokenizer_folder: Callable[[str], Path]) -> Any:
 def test_it_reasons_without_being_asked(tokenizer: Any, name: str) -> None:
     template, switches = ASKED[name]
     changed, set_ones = think_by_default(tokenizer, template)
-    assert set_ones == switches
+    assert set_ones == dict.fromkeys(switches, True)
     assert not opens_alike(tokenizer, template)
     assert opens_alike(tokenizer, changed)
     for conversation in CONVERSATIONS:
@@ -79,8 +79,16 @@ def test_it_reasons_without_being_asked(tokenizer: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", AS_THEY_ARE)
 def test_a_template_that_need_not_change_stays(tokenizer: Any, name: str) -> None:
-    assert think_by_default(tokenizer, AS_THEY_ARE[name]) == (AS_THEY_ARE[name], ())
+    assert think_by_default(tokenizer, AS_THEY_ARE[name]) == (AS_THEY_ARE[name], {})
     assert opens_alike(tokenizer, AS_THEY_ARE[name])
+
+
+def test_variables_that_a_run_gave_are_defaults_too(tokenizer: Any) -> None:
+    template = TURNS + opening("effort == 'high'") + "{{ strftime_now('%f') }}"
+    changed, defaults = think_by_default(tokenizer, template, {"effort": "high", "unknown": None})
+    assert defaults == {"effort": "high"}
+    assert opens_alike(tokenizer, changed, {"effort": "high"})
+    assert not opens_alike(tokenizer, template, {"effort": "high"})
 
 
 def test_a_template_that_cannot_be_changed_stays() -> None:
@@ -90,7 +98,7 @@ def test_a_template_that_cannot_be_changed_stays() -> None:
         return "open" if "thinking" in given else "closed"
 
     stubborn = SimpleNamespace(apply_chat_template=write)
-    assert think_by_default(stubborn, "{{ thinking }}") == ("{{ thinking }}", ())
+    assert think_by_default(stubborn, "{{ thinking }}") == ("{{ thinking }}", {})
     assert not opens_alike(stubborn, "{{ thinking }}")
 
 

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import pre_tokenizers, processors
 from transformers import AutoTokenizer
 
-from alttrain.engine.data.render import THINKING
+from alttrain.engine.data.template_text import THINKING
 from alttrain.engine.data.tokenizer import differing_probe, load_raw, load_tokenizer
 from alttrain.engine.errors import ModelError
 from alttrain.engine.model import tokenizer_files as module

@@ -19,7 +19,7 @@ import torch
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoConfig
 
-from alttrain.engine.data.render import THINKING
+from alttrain.engine.data.template_text import THINKING
 from alttrain.engine.data.tokenizer import PROBES, load_raw, load_tokenizer
 from skips import NO_OTHER_TRANSFORMERS
 from small_runs import RECIPE, RECIPE_WORKER, command_lines
