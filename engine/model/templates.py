@@ -44,7 +44,9 @@ def think_by_default(tokenizer: Any, template: str, variables: Mapping[str, Any]
     named = {name: value for name, value in given.items() if re.search(rf"\b{re.escape(name)}\b", template)}
     for defaults in [{name: value} for name, value in named.items()] + [named]:
         changed = _preset(template, defaults)
-        if _renderings(tokenizer, changed, {}) == trained and _is_the_same_when_asked(tokenizer, template, changed):
+        if _renderings(tokenizer, changed, {}) == trained and _is_the_same_when_asked(
+            tokenizer, template, changed, variables
+        ):
             return changed, defaults
     return template, {}
 
@@ -75,8 +77,8 @@ def write_default(value: Any) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _is_the_same_when_asked(tokenizer: Any, template: str, changed: str) -> bool:
-    asked = (dict.fromkeys(THINKING, value) for value in (True, False))
+def _is_the_same_when_asked(tokenizer: Any, template: str, changed: str, variables: Mapping[str, Any]) -> bool:
+    asked = ({**dict.fromkeys(THINKING, value), **variables} for value in (True, False))
     return all(_renderings(tokenizer, template, s) == _renderings(tokenizer, changed, s) for s in asked)
 
 

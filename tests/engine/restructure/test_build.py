@@ -15,6 +15,7 @@ import pytest
 from alttrain.engine.config import DataConfig, LossConfig
 from alttrain.engine.data.dataset import load_dataset
 from alttrain.engine.data.rows import read_rows
+from alttrain.engine.data.tokenizer import fetch_tokenizer
 from alttrain.engine.errors import ConfigError, DataError, ModelError
 from alttrain.engine.restructure import build
 from alttrain.engine.restructure.config import AssessConfig, BenignConfig, BuildConfig, SourceConfig
@@ -361,7 +362,7 @@ def test_rows_of_every_structure_load_with_a_tokenizer(
     made: dict[str, Any], small_tokenizer: str, structure: Structure
 ) -> None:
     build.build(BuildConfig(**(made | {"structure": structure})))
-    tokenizer = build.load_tokenizer(small_tokenizer)
+    tokenizer = fetch_tokenizer(small_tokenizer, "--tokenizer")
     report = load_dataset([made["output"]], DataConfig(), LossConfig(), tokenizer, max_tokens=2048).report
     assert (report.rows, report.examples, report.unsegmented, report.skipped) == (5, 5, 0, ())
     assert set(report.tokens) == {"prompt", "opening", "think", "closing", "end", *ORDER[structure]}
@@ -369,7 +370,7 @@ def test_rows_of_every_structure_load_with_a_tokenizer(
 
 def test_the_card_counts_the_tokens_of_every_role(made: dict[str, Any], small_tokenizer: str) -> None:
     said = build.build(BuildConfig(**(made | {"tokenizer": small_tokenizer})))
-    tokenizer = build.load_tokenizer(small_tokenizer)
+    tokenizer = fetch_tokenizer(small_tokenizer, "--tokenizer")
     tokens = load_dataset([made["output"]], DataConfig(), LossConfig(), tokenizer, max_tokens=2048).report.tokens
     card = Path(made["output"]).with_suffix(".md").read_text(encoding="utf-8")
     assert f"tokens a row: {sum(tokens.values()) / 5:.1f} on average" in said
@@ -430,7 +431,7 @@ def tokenizer_folder(shared_data: Path) -> str:
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_folder: str) -> Any:
-    return build.load_tokenizer(tokenizer_folder)
+    return fetch_tokenizer(tokenizer_folder, "--tokenizer")
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
