@@ -104,7 +104,7 @@ def read(tmp_path: Path, name: str, content: str | bytes) -> Avoided:
         ("a.txt", "Boil an egg!\nNow, boil two.\n"),
         ("a.txt", "Boil an egg\n"),
         ("a.txt", "Boil,an egg,now\nBoil an egg,x,y\n"),
-        ("a.csv.gz", gzip.compress(b"id,goal\n1,Boil an egg\n")),
+        ("a.csv.gz", gzip.compress(b"id,goal\n1,Boil an egg\n", mtime=0)),
         ("a.jsonl", '{"turns": [{"content": "Boil an egg"}]}\n\n'),
         ("a.json", '[{"id": 1, "prompt": "boil an EGG!"}]'),
         ("a.jsonl", '{"instruction": "Boil", "input": "an egg"}\n'),
