@@ -23,8 +23,8 @@ def zstd(content: bytes) -> bytes:
     ("name", "content"),
     [
         ("a.csv", TEXT),
-        ("a.csv.gz", gzip.compress(TEXT)),
-        ("a.csv.GZ", gzip.compress(TEXT[:80]) + gzip.compress(TEXT[80:])),
+        ("a.csv.gz", gzip.compress(TEXT, mtime=0)),
+        ("a.csv.GZ", gzip.compress(TEXT[:80], mtime=0) + gzip.compress(TEXT[80:], mtime=0)),
         ("a.csv.zst", zstd(TEXT)),
         ("b.csv.zst", zstd(TEXT[:80]) + zstd(TEXT[80:])),
     ],
@@ -47,7 +47,7 @@ def test_the_suffix_that_says_what_a_file_holds(name: str, suffix: str) -> None:
     [
         ("none.csv", None, "none.csv: cannot be read"),
         ("a.csv.gz", b"id,prompt\n", "a.csv.gz: not a whole .gz file"),
-        ("a.csv.gz", gzip.compress(TEXT)[:-20], "a.csv.gz: not a whole .gz file"),
+        ("a.csv.gz", gzip.compress(TEXT, mtime=0)[:-20], "a.csv.gz: not a whole .gz file"),
         ("a.csv.zst", b"id,prompt\n", "a.csv.zst: not a whole .zst file"),
         ("a.csv.zst", zstd(TEXT)[:-3], "a.csv.zst: not a whole .zst file"),
     ],
