@@ -120,7 +120,7 @@ PLAN: Any = SimpleNamespace(num_steps=40)
 
 def announced(capsys: pytest.CaptureFixture[str], *, resume: bool = False, done: int = 0, eval_set: Any = NONE) -> str:
     config = dataclasses.replace(CONFIG, resume=resume)
-    loop._announce(config, TRAIN, eval_set, PLAN, dataclasses.replace(ONE, size=2), done, "PyTorch, lean")
+    loop._announce(config, TRAIN, eval_set, PLAN, dataclasses.replace(ONE, size=2), done, ("kernels: PyTorch, lean",))
     output, errors = capsys.readouterr()
     assert output == "", "standard output is for programs"
     return errors
