@@ -68,20 +68,20 @@ KNOWN: tuple[Thinking, ...] = (
 )
 """The marks of the families whose own form is known; each is written with its family's white space."""
 
-TAGS: tuple[Thinking, ...] = tuple(
-    Thinking(f"<{name}>", f"</{name}>") for name in ("thinking", "reasoning", "thought", "thoughts", "scratchpad")
-)
-"""Marks that are ordinary words in angle brackets, and that some data sets put around the reasoning."""
+TAG_WORDS = (
+    "think", "thinking", "thought", "thoughts", "reasoning", "reason", "rationale", "analysis", "cot", "reflection",
+    "scratchpad", "inner_monologue",
+)  # fmt: skip
+"""Words that data sets put into angle brackets around the reasoning, in any case and with or without bars."""
+
+ANSWER_WORDS = ("answer", "final_answer", "final", "response", "final_response", "solution", "output")
+"""Words that data sets put into angle brackets around the answer."""
 
 ANSWER_MARKS: tuple[tuple[str, str], ...] = (
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
     ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
-    ("<answer>", "</answer>"),
-    ("<response>", "</response>"),
-    ("<solution>", "</solution>"),
-    ("<output>", "</output>"),
 )
-"""Marks that some data sets put around the answer."""
+"""Marks around the answer that are no words in angle brackets."""
 
 
 def find_marks(open_mark: str, close_mark: str) -> Thinking:

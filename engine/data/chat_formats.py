@@ -40,16 +40,26 @@ def _prompt_turns(cells: Cells) -> list[Turn]:
     # Where --data.columns names the messages, a column called prompt or question is not the prompt.
     prompt_name, prompt = ("prompt", None) if "messages" in cells.row_format.columns else cells.prompt()
     if turns is not None and "prompt" not in cells.row_format.columns:
-        if prompt is not None:
+        read = _turns(turns, name, cells)
+        if prompt is not None and prompt != next((turn.content for turn in read if turn.role == "user"), None):
             raise DataError(
                 f"has both {name} and {prompt_name}; a row has one of them. Name it with {{flag}}.",
                 flag="--data.columns",
             )
         if cells.get("input") is not None or cells.get("history") is not None:
             raise DataError(f"has {name} beside input or history; all turns stand in {name}. Leave the others out.")
-        return _turns(turns, name, cells)
+        return read
+    prompt = _turns_in_text(prompt)
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
+        prompt = prompt[0]
     if isinstance(prompt, list):  # TRL's conversational form
         return _turns(prompt, prompt_name, cells)
+    if prompt is None:
+        raise DataError(
+            f"{prompt_name} is missing or null; it must be text. Another name is given with {{flag}}; the columns are "
+            f"{', '.join(list(cells.values)[:20])}.",
+            flag="--data.columns",
+        )
     text = _text(prompt, prompt_name)
     return [*_history(cells), Turn(prompt_name, "user", text + _input(cells, prompt_name))]
 
@@ -102,6 +112,7 @@ def _response_turns(cells: Cells) -> list[Turn]:
     name, value = cells.find("response")
     if value is None:
         return []
+    value = _turns_in_text(value)
     if isinstance(value, list) and value and isinstance(value[0], dict):
         turns = _turns(value, name, cells)
         if turns[-1].role != "assistant":
@@ -114,6 +125,18 @@ def _response_turns(cells: Cells) -> list[Turn]:
     if isinstance(value, str) and not value.strip() and may_be_empty:
         return [Turn(name, "assistant", "")]
     return [Turn(name, "assistant", _text(value, name))]
+
+
+def _turns_in_text(value: Any) -> Any:
+    """Return the turns that a table holds as JSON text in a column of texts; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("[{"):
+        return value
+    try:
+        turns = read_json(value, "turns")
+    except DataError:
+        return value
+    is_chat = isinstance(turns, list) and all(isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in turns)
+    return turns if is_chat else value
 
 
 def _turns(value: Any, name: str, cells: Cells) -> list[Turn]:

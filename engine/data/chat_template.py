@@ -6,6 +6,7 @@ found by asking it, and a row of which it leaves a part out is refused.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -99,7 +100,14 @@ class ChatTemplate:
             )
         if left_out := self._what_is_left_out(row):
             raise DataError(left_out)
-        return self._write(row.messages, row.tools, row.switches)
+        prompt = self._write(row.messages, row.tools, row.switches)
+        for index, message in enumerate(row.messages):
+            if message.role != "assistant" and not _is_written(message.content, prompt.text):
+                raise DataError(
+                    f"the chat template changes the text of messages[{index}], a turn of role {message.role}. Mend the "
+                    "turn, or give another template with --data.chat-template."
+                )
+        return prompt
 
     def calls(self, row: Row, *, has_answer: bool) -> str:
         """Return the text of the tool calls that the response of `row` makes, after its answer if it has one.
@@ -147,7 +155,7 @@ class ChatTemplate:
         target = self._target
         if target.is_opened_by(opening):
             return False
-        if opening.rstrip().endswith(target.close) and target.open in opening:
+        if opening.rstrip().endswith(target.close):
             return True
         foreign = next((known for known in KNOWN if known != target and known.open in opening), None)
         if foreign is None and target.open not in opening and target.close not in opening:
@@ -177,7 +185,7 @@ class ChatTemplate:
         if not whole.startswith(prompt) or _ANSWER not in whole:
             return ""
         header = whole[len(prompt) :].partition(_ANSWER)[0].partition(self._target.open)[0].rstrip()
-        return opening[len(header) :].strip() if opening.startswith(header) else ""
+        return opening[len(header) :].strip() if header and opening.startswith(header) else ""
 
     def _check_marks(self) -> None:
         """Refuse a template that writes another family's marks and never the target's.
@@ -216,14 +224,26 @@ class ChatTemplate:
         words: dict[str, str] = {}
         for index, (role, has_content, num_calls) in enumerate(form):
             names = [f"altcall{index}x{number}" for number in range(num_calls)]
-            calls = [{"type": "function", "function": {"name": name, "arguments": {"a": "b"}}} for name in names]
-            content = f"altturn{index}x" if has_content else ""
+            calls = [
+                {"type": "function", "function": {"name": name, "arguments": {f"{name}key": f"{name}value"}}}
+                for name in names
+            ]
+            # Long enough to be cut by a template that cuts.
+            content = f"altturn{index}x {'word ' * 2000}altturn{index}end" if has_content else ""
             messages.append(Message(role, content, {"tool_calls": calls} if calls else {}))
             words |= dict.fromkeys(names, f"the tool calls of messages[{index}]")
-            words |= {content: f"messages[{index}], a turn of role {role},"} if content else {}
-        tool = {"name": "alttool0x", "description": "d", "parameters": {"type": "object", "properties": {}}}
+            words |= {f"{name}value": f"the arguments of the tool calls of messages[{index}]" for name in names}
+            part = f"messages[{index}], a turn of role {role},"
+            words |= {f"altturn{index}x": part, f"altturn{index}end": f"the end of {part}"} if content else {}
+        parameters = {"type": "object", "properties": {"alttool0key": {"type": "string"}}}
+        tool = {"name": "alttool0x", "description": "alttool0says", "parameters": parameters}
         tools = [{"type": "function", "function": tool}] if has_tools else []
-        words |= {"alttool0x": "the tools"} if has_tools else {}
+        if has_tools:
+            words |= {
+                "alttool0x": "the tools",
+                "alttool0says": "what the tools do",
+                "alttool0key": "the tools' parameters",
+            }
         try:
             text = self._text.write(messages, tools, switches, opens=False).casefold()
         except DataError:
@@ -234,3 +254,15 @@ class ChatTemplate:
                     f"the chat template leaves {part} out of the prompt. Take it out, or give a template that has it."
                 )
         return ""
+
+
+def _is_written(content: str, text: str) -> bool:
+    """Return whether a turn's content stands in what the template wrote, trimmed or escaped as JSON.
+
+    `/think` and `/no_think` are switches that some templates take out of a prompt.
+    """
+    bare, written = (_SWITCH.sub("", each) for each in (content, text))
+    return bare.strip() in written or json.dumps(bare.strip(), ensure_ascii=False)[1:-1] in written
+
+
+_SWITCH = re.compile(r"\s*/(?:no_)?think\b")

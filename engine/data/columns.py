@@ -16,8 +16,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "label": ("label",),
     "source": ("source",),
     "prompt": ("prompt", "question", "instruction"),
-    "input": ("input",),
-    "system": ("system", "system_prompt"),
+    "input": ("input", "context"),
+    "system": ("system", "system_prompt", "system_message", "system_instruction"),
     "history": ("history",),
     "messages": ("messages", "conversations", "conversation"),
     "response": ("response", "output", "completion"),
@@ -25,8 +25,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "spans": ("spans",),
     "text": ("text",),
     "tools": ("tools",),
-    "chat_template_kwargs": ("chat_template_kwargs",),
-    "weight": ("weight", "loss_weight", "trainable"),
+    "chat_template_kwargs": ("chat_template_kwargs", "template_kwargs"),
+    "weight": ("weight", "loss_weight", "sample_weight", "trainable", "train"),
 }
 """Our name of a column -> the names under which sources have it, read where --data.columns names none."""
 
@@ -36,13 +36,18 @@ CHAT_COLUMNS = ("prompt", "messages", "response", "reasoning", "spans", "system"
 
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
-        ("images", "image", "videos", "video", "audios", "audio"),
+        ("images", "image", "image_path", "videos", "video", "audios", "audio", "files"),
         "is for a model that sees or hears, and the row means nothing without it. Leave such rows out with "
         "--data.on-bad-row skip.",
     ),
     "documents": "is text that the prompt refers to, and is not read. Write it into the prompt.",
     "functions": "lists tools. Read it with --data.columns tools=functions.",
-    "function_call": "is a call of a tool outside the messages. Write it as tool_calls of an assistant turn.",
+    **dict.fromkeys(
+        ("function_call", "tool_calls"),
+        "is a call of a tool outside the messages. Write it as tool_calls of an assistant turn.",
+    ),
+    "kto_tag": "says whether the response is a good one. Leave out the rows whose response is not, and name the column "
+    "in --data.ignore.",
 }
 """Columns that change what a row means and are not read -> what to do about it."""
 
@@ -134,8 +139,7 @@ class Cells:
                     f"({', '.join(list(self.values)[:20])}).",
                     flag="--data.columns",
                 )
-            value = self.values[source_name]
-            return source_name, None if _is_missing(value) and name not in _TEXTS else value
+            return source_name, self._value(name, source_name)
         found = [each for each in self._candidates(name) if self.values.get(each) is not None]
         if len(found) > 1 and name not in _FIRST_COUNTS:
             raise DataError(
@@ -144,7 +148,23 @@ class Cells:
                 flag="--data.columns",
             )
         self.read.update(found)
-        return (found[0], self.values[found[0]]) if found else (name, None)
+        return (found[0], self._value(name, found[0])) if found else (name, None)
+
+    def _value(self, name: str, source_name: str) -> Any:
+        """Return a value; a table's word for a missing one is missing, and an error where the row needs a text.
+
+        Raises:
+            DataError: the prompt or the response is such a word.
+        """
+        value = self.values[source_name]
+        if isinstance(value, str) and value in _NULL_WORDS:
+            if name in ("prompt", "response"):
+                raise DataError(
+                    f"{source_name} is {value!r}, which tables write for a missing value. Leave such rows out with "
+                    "--data.on-bad-row skip."
+                )
+            return None
+        return None if _is_missing(value) and name not in _TEXTS else value
 
     def prompt(self) -> tuple[str, Any]:
         """Return the source's name of the prompt's column, and its value.
@@ -196,6 +216,7 @@ class Cells:
 
 # Of these an empty text is an error, where it stands for nothing in a column that a row need not have.
 _TEXTS = ("id", "prompt", "messages", "response", "spans", "text")
+_NULL_WORDS = ("nan", "NaN", "NULL", "<NA>")
 # Columns that say nothing about the row's texts: the first that is there counts, and the others are listed as unread.
 _FIRST_COUNTS = ("id", "label", "source")
 

@@ -9,19 +9,23 @@ from typing import Any
 
 from alttrain.engine.data.chat_formats import read_turns
 from alttrain.engine.data.checks import check_texts, describe_kind, quote_name
-from alttrain.engine.data.columns import Cells, Format, read_json
+from alttrain.engine.data.columns import Cells, Format
 from alttrain.engine.data.responses import check_foreign, find_spans, positioned_spans, unwrap_answer
+from alttrain.engine.data.row_facts import (
+    NothingTrainedError,
+    read_id,
+    read_note,
+    read_row_weight,
+    read_switches,
+    read_tools,
+)
 from alttrain.engine.data.sources import Item
-from alttrain.engine.data.turns import Turn, read_weight
+from alttrain.engine.data.turns import Turn
 from alttrain.engine.errors import DataError
 from alttrain.engine.trace.roles import SPAN_ROLES, Message, Row, Span
 from alttrain.engine.trace.segment import segment, split_response
 
 Spans = tuple[list[Span], list[str]]  # the spans, and the names of the rules that placed one
-
-
-class NothingTrainedError(DataError):
-    """The row itself says, by a weight of 0, that nothing of it is trained."""
 
 
 def parse_row(item: Item, stem: str, row_format: Format) -> tuple[Row, list[str]]:
@@ -51,15 +55,15 @@ def parse_item(item: Item, stem: str, row_format: Format) -> tuple[list[tuple[Ro
         cells = Cells(item.value, row_format)
         cells.check()
         base = Row(
-            id=_id(cells.get("id"), f"{stem}-{item.number}"),
-            label=_note(cells, "label"),
+            id=read_id(cells.get("id"), f"{stem}-{item.number}"),
+            label=read_note(cells, "label"),
             messages=(),
             spans=(),
-            source=_note(cells, "source"),
+            source=read_note(cells, "source"),
             where=item.where,
-            tools=_tools(cells),
-            switches=_switches(cells),
-            weight=_row_weight(cells),
+            tools=read_tools(cells),
+            switches=read_switches(cells),
+            weight=read_row_weight(cells),
         )
         rows = _plain_text(cells, base) if cells.are_plain_text() else _conversation(cells, base)
         for row, _ in rows:
@@ -136,13 +140,27 @@ def _check_prompt(turns: Sequence[Turn]) -> None:
 
 
 def _messages(turns: Sequence[Turn], cells: Cells) -> tuple[Message, ...]:
-    """Return the turns of a prompt, earlier reasoning in the marks that the template knows."""
-    thinking, target = cells.row_format.thinking, cells.row_format.target
+    """Return the turns of a prompt; earlier answers without marks of their own, and reasoning as the template knows it.
+
+    Raises:
+        DataError: an earlier answer holds marks of another format.
+    """
+    row_format = cells.row_format
+    thinking, has_marks = row_format.thinking, bool(row_format.answer_marks[0])
     messages = []
     for turn in turns:
-        if turn.role == "assistant" and thinking != target and thinking.close in turn.content:
-            think, answer = split_response(turn.content, thinking)
-            turn = replace(turn, content=unwrap_answer(answer or "", cells.row_format), reasoning=think)
+        if turn.role == "assistant":
+            before, close, after = turn.content.rpartition(thinking.close)
+            is_foreign = bool(close) and thinking.tags != row_format.target.tags
+            if is_foreign:
+                think, answer = split_response(turn.content, thinking)
+                turn = replace(turn, content=unwrap_answer(answer or "", row_format), reasoning=think)
+            elif has_marks and after.strip().startswith(row_format.answer_marks[0]):
+                turn = replace(
+                    turn, content=before + close + "\n\n" * bool(close) + unwrap_answer(after.strip(), row_format)
+                )
+            else:
+                check_foreign(after, row_format)
         messages.append(turn.as_message())
     return tuple(messages)
 
@@ -162,14 +180,19 @@ def _spans(turn: Turn, cells: Cells) -> Spans:
         answer = unwrap_answer(content, row_format)
         # A turn that only thinks, as R1-Act's harmful ones do, ends at the closing mark; one that calls does not.
         return [*spans, *([Span("answer", answer)] if answer or turn.tool_calls else [])], rules
-    positions = [cells.values.get(name) for name in ("summary_end_idx", "next_sentence_end_idx")]
-    if positions != [None, None]:
-        cells.read.update(("summary_end_idx", "next_sentence_end_idx"))
+    names = [name for name in ("summary_end_idx", "next_sentence_end_idx") if name not in row_format.ignored]
+    positions = [cells.values.get(name) for name in names]
+    if any(value is not None for value in positions):
+        cells.read.update(names)
         return positioned_spans(turn.content, positions, row_format)
     if not turn.content.strip() and turn.tool_calls:
         return [Span("answer", "")], []
     # recipes/ask.py says by `opened` that the prompt ended inside the reasoning, which the response then goes on with.
-    is_opened = cells.values.get("opened") is True and not turn.content.lstrip().startswith(row_format.thinking.open)
+    is_asked = "outcome" in cells.values and "opened" not in row_format.ignored
+    if is_asked:
+        cells.read.add("opened")
+    begins = turn.content.lstrip().startswith(row_format.thinking.open)
+    is_opened = is_asked and cells.values.get("opened") is True and not begins
     spans, rules = find_spans(row_format.thinking.open * is_opened + turn.content, row_format)
     if spans[0] == Span("answer", ""):
         _check_unread_reasoning(cells)
@@ -193,6 +216,12 @@ def _check_unread_reasoning(cells: Cells) -> None:
         and isinstance(text, str)
         and len(text.split()) > 2
     ]
+    keys = [key for key in sorted(cells.unread_keys) if any(word in key.lower() for word in (*words, "[].info"))]
+    if keys:
+        raise DataError(
+            f"the response has no reasoning, and {keys[0]} may hold it, unread. Call it reasoning_content, or leave it "
+            f"out on purpose with --data.ignore {keys[0].rpartition('.')[2]}."
+        )
     if names:
         raise DataError(
             f"the response has no reasoning, and {', '.join(names)} may hold it, unread. Read it with {{flag}} "
@@ -204,59 +233,21 @@ def _check_unread_reasoning(cells: Cells) -> None:
 def _listed(spans: Any) -> list[Span]:
     if not isinstance(spans, list) or not spans:
         raise DataError(f"spans is {describe_kind(spans)}; it must be a list with at least one span.")
-    return [_span(span, f"spans[{index}]") for index, span in enumerate(spans)]
+    read = [_span(span, f"spans[{index}]") for index, span in enumerate(spans)]
+    if not any(span.text.strip() for span in read):
+        raise DataError("spans hold no text; a row trains the text of its spans. Write it, or take the row out.")
+    return read
 
 
 def _span(span: Any, name: str) -> Span:
     if not isinstance(span, dict):
         raise DataError(f"{name} is {describe_kind(span)}; a span is an object with role and text.")
     role, text = span.get("role"), span.get("text")
+    others = [key for key in span if key not in ("role", "text") and span[key] is not None]
+    if others:
+        raise DataError(f"{name} has {quote_name(others[0])} beside role and text, which is not read. Take it out.")
     if role not in SPAN_ROLES:
         raise DataError(f"{name}.role is {quote_name(role)}; it must be one of {', '.join(SPAN_ROLES)}.")
     if not isinstance(text, str):
         raise DataError(f"{name}.text is {describe_kind(text)}; it must be text.")
     return Span(role, text)
-
-
-def _tools(cells: Cells) -> tuple[Any, ...]:
-    name, value = cells.find("tools")
-    value = read_json(value, name)
-    if value in (None, []):
-        return ()
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise DataError(f"{name} is {describe_kind(value)}; it must be a list of objects that describe tools.")
-    return tuple(value)
-
-
-def _switches(cells: Cells) -> dict[str, Any]:
-    name, value = cells.find("chat_template_kwargs")
-    value = read_json(value, name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DataError(f"{name} is {describe_kind(value)}; it must be an object of the template's variables.")
-    return value
-
-
-def _row_weight(cells: Cells) -> float:
-    name, value = cells.find("weight")
-    weight = 1.0 if value is None else read_weight(value, name)
-    if weight == 0:
-        raise NothingTrainedError(f"its {name} is 0, so nothing of it is trained.")
-    return weight
-
-
-def _id(value: Any, default: str) -> str:
-    if value is None:
-        return default
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"id is {describe_kind(value)}; it must be text or a whole number.")
-    return value
-
-
-def _note(cells: Cells, name: str) -> str:
-    """Return the text of the column `name`; empty where it holds no text, as it may in other projects' rows."""
-    value = cells.get(name)
-    return value if isinstance(value, str) else ""

@@ -216,8 +216,8 @@ def _answer_alone(row: Row) -> list[tuple[str, str]]:
         "unsegmented" in roles and not has_mark_of_none
     ):
         raise DataError(
-            "the chat template closes the reasoning before the response, by the row's chat_template_kwargs, and the "
-            "row has reasoning. Take out one of the two.",
+            "the chat template closes the reasoning before the response, by a switch of the row or a word in its "
+            "prompt, and the row has reasoning. Take out one of the two.",
             where=row.where,
         )
     return [("answer", span.text) for span in row.spans]

@@ -11,7 +11,14 @@ from typing import Any
 from alttrain.engine.data.checks import describe_kind
 from alttrain.engine.data.columns import Format
 from alttrain.engine.errors import DataError
-from alttrain.engine.thinking import ANSWER_MARKS, KNOWN, TAGS, THOUGHT_AND_SOLUTION, Thinking
+from alttrain.engine.thinking import (
+    ANSWER_MARKS,
+    ANSWER_WORDS,
+    KNOWN,
+    TAG_WORDS,
+    THOUGHT_AND_SOLUTION,
+    Thinking,
+)
 from alttrain.engine.trace.roles import Span
 from alttrain.engine.trace.segment import segment, split_response, strip_opening
 
@@ -63,6 +70,7 @@ def positioned_spans(response: str, positions: Sequence[Any], row_format: Format
         return find_spans(response, row_format)
     begin = len(row_format.thinking.open) + len("\n")
     end = begin + len(think)
+    positions = [int(value) if isinstance(value, str) and value.isdecimal() else value for value in positions]
     for name, value in zip(("summary_end_idx", "next_sentence_end_idx"), positions, strict=True):
         if not isinstance(value, int) or isinstance(value, bool):
             raise DataError(f"{name} is {describe_kind(value)}; it must be the number of a character of the response.")
@@ -107,7 +115,7 @@ def unwrap_answer(answer: str, row_format: Format) -> str:
 def check_foreign(text: str, row_format: Format) -> None:
     """Refuse text that would be trained as an answer and holds a known mark of another format.
 
-    Marks such as `<answer>`, which may be ordinary words in angle brackets, count at the beginning of a line alone.
+    Words in angle brackets, such as `<answer>`, are marks where they stand in a pair or at the beginning.
 
     Raises:
         DataError: it does.
@@ -118,34 +126,74 @@ def check_foreign(text: str, row_format: Format) -> None:
         mark = thinking.open if thinking.open in text else thinking.close
         raise DataError(
             f"the response holds {mark!r}, a mark of the reasoning in another format, and it would be trained as text. "
-            f"Read it with {{flag}} {thinking.open!r} --data.think-close {thinking.close!r}, or keep it as text with "
-            "--data.foreign-marks keep.",
+            f"Read it with {{flag}} {thinking.open!r} --data.think-close {thinking.close!r}, or {_KEEP}",
             flag="--data.think-open",
         )
-    for opening, closing in ANSWER_MARKS:
-        is_special = "|" in opening
-        if (is_special and (opening in text or closing in text)) or (not is_special and _begins_line(opening, text)):
-            raise DataError(
-                f"the answer holds {opening!r} or {closing!r}, which this model does not write, and it would be "
-                f"trained as text. Take such marks off with {{flag}} {opening!r} --data.answer-close {closing!r}, or "
-                "keep them with --data.foreign-marks keep.",
-                flag="--data.answer-open",
-            )
+    if found := _answer_marks(text):
+        raise DataError(
+            f"the answer holds {found[0]!r} or {found[1]!r}, which this model does not write, and it would be trained "
+            f"as text. Take such marks off with {{flag}} {found[0]!r} --data.answer-close {found[1]!r}, or {_KEEP}",
+            flag="--data.answer-open",
+        )
+    if special := _SPECIAL.search(text):
+        raise DataError(
+            f"the answer holds {special.group()!r}, by which models end or begin a turn, and it would be trained as "
+            f"text. Take it out, or {_KEEP}"
+        )
+
+
+_KEEP = "keep it as text with --data.foreign-marks keep."
+# Tokens by which models of other families end or begin a turn, where a data set has kept them.
+_SPECIAL = re.compile(r"<\|[A-Za-z_]{2,30}\|>|<｜[^｜<>]{2,30}｜>|<(?:end|start)_of_turn>|\[/?INST\]|</s>\s*$")
 
 
 def find_foreign(text: str, row_format: Format) -> Thinking | None:
-    """Return the marks of reasoning of another format that `text` holds, or None."""
+    """Return the marks of reasoning of another format that `text` holds, as it writes them, or None."""
     own = row_format.tags
     for thinking in KNOWN:
         if thinking.open not in own and (thinking.open in text or _closes(thinking, text)):
             return thinking
-    return next((tags for tags in TAGS if tags.open not in own and _begins_line(tags.open, text)), None)
+    pair = _tag_pair(text, TAG_WORDS, own)
+    if pair:
+        return Thinking(*pair)
+    # The form of HuatuoGPT-o1 and its data.
+    if text.lstrip().startswith("## Thinking\n") and "\n## Final Response\n" in text:
+        return Thinking("## Thinking", "## Final Response")
+    return None
+
+
+def _answer_marks(text: str) -> tuple[str, str] | None:
+    for opening, closing in ANSWER_MARKS:
+        if opening in text or closing in text:
+            return opening, closing
+    return _tag_pair(text, ANSWER_WORDS, ())
+
+
+def _tag_pair(text: str, words: Sequence[str], own: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first word in angle brackets that stands in `text` in a pair, at its beginning or at its end.
+
+    Case, spaces, bars and HTML's escapes are those of the text. What stands in `own` to the letter is no foreign mark.
+    """
+    if "<" not in text and "&lt;" not in text:
+        return None
+    opened: dict[str, str] = {}
+    for found in _TAG.finditer(text):
+        tag, is_closing, word = found.group(), bool(found[1]), found[2].lower()
+        if word not in words or tag in own:
+            continue
+        if is_closing and word in opened:
+            return opened[word], tag
+        if (not is_closing and not text[: found.start()].strip()) or (is_closing and not text[found.end() :].strip()):
+            other = tag.replace("/", "") if is_closing else tag.replace(found[2], f"/{found[2]}")
+            return (other, tag) if is_closing else (tag, other)
+        if not is_closing:
+            opened.setdefault(word, tag)
+    return None
+
+
+_TAG = re.compile(r"(?:<|&lt;)[ |]{0,3}(/?)[ |]{0,3}([A-Za-z_]{3,20})[ |]{0,3}/?(?:>|&gt;)")
 
 
 def _closes(thinking: Thinking, text: str) -> bool:
     # Only marks that cannot be words: "<|end|>..." of gpt-oss begins as other families' ends do.
     return thinking.close in text and "|start|" not in thinking.close
-
-
-def _begins_line(mark: str, text: str) -> bool:
-    return re.search(rf"^[ \t]*{re.escape(mark)}", text, re.MULTILINE | re.IGNORECASE) is not None

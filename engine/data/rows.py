@@ -8,7 +8,8 @@ from typing import Literal
 from alttrain.engine.config import DataConfig
 from alttrain.engine.data.checks import quote_name
 from alttrain.engine.data.columns import Format, parse_columns
-from alttrain.engine.data.formats import NothingTrainedError, parse_item
+from alttrain.engine.data.formats import parse_item
+from alttrain.engine.data.row_facts import NothingTrainedError
 from alttrain.engine.data.sources import read_source, source_stem
 from alttrain.engine.errors import DataError
 from alttrain.engine.thinking import Thinking, find_marks

@@ -17,7 +17,8 @@ THINKING: Mapping[str, bool] = {"enable_thinking": True, "open_thinking": True, 
 
 # The names under which templates read the reasoning of earlier turns.
 _REASONING_VARIABLES = ("reasoning_content", "reasoning", "thinking")
-_CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_CLOCK = re.compile(r"""strftime_now\s*\(\s*(?:format\s*=\s*)?(["'])(.*?)\1\s*\)""")
+_ASKS_FOR_CLOCK = re.compile(r"strftime_now\s+is\s+(?:not\s+)?defined")
 
 
 class Template(Protocol):
@@ -81,9 +82,14 @@ class TemplateText:
             except Exception as error:  # a template is a program that may raise anything
                 failure = failure or error
             else:
-                return str(text)
+                if not _holds_python(str(text), turns):
+                    return str(text)
+                failure = failure or TypeError("the arguments of a tool call come out as Python, not as JSON")
         reason = " ".join(str(failure).split())[:200]
-        raise DataError(f"the chat template refuses the conversation ({reason}).") from failure
+        raise DataError(
+            f"the chat template refuses the conversation ({reason}). Leave such rows out with --data.on-bad-row skip, "
+            "or give another template with --data.chat-template."
+        ) from failure
 
     def _stopped(self, tools: Sequence[Any]) -> str:
         """Return the template with the date written in the place of every question for it.
@@ -95,7 +101,7 @@ class TemplateText:
         if isinstance(template, dict):
             template = template["tool_use" if tools and "tool_use" in template else "default"]
         text = stop_clock(str(template), self._today)
-        if "strftime_now(" in text.replace(" ", ""):
+        if "strftime_now" in _ASKS_FOR_CLOCK.sub("", text):
             raise DataError(
                 "the chat template reads the clock by a format that is not written out, so every start would train "
                 "another prompt."
@@ -130,6 +136,13 @@ class TemplateText:
         if reasoning:
             turn |= {name: reasoning for name in _REASONING_VARIABLES if self.knows(name)}
         return turn
+
+
+def _holds_python(text: str, turns: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the arguments of some call stand in `text` as Python writes a dict, which no model was shown."""
+    calls = [call for turn in turns for call in turn.get("tool_calls", ())]
+    arguments = [call["function"]["arguments"] for call in calls]
+    return any(isinstance(each, dict) and each and str(each) in text for each in arguments)
 
 
 def _with_text(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alttrain.engine.errors import ModelError
+from alttrain.engine.thinking import MARKS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,7 +34,7 @@ PROBES = (
     "Привет мир, Γειά σου, שלום עולם, नमस्ते दुनिया, สวัสดี",
     "def f(x: int) -> int:\n    return x ** 2  # comment\n\n\tif a_b != C.d: pass",
     "🙂👩‍👩‍👧 🇪🇺 e\u200bf\u00a0g\u2028h",
-    "<think>\nSo.\n</think>\n\nHello, world! ... -- https://example.org/a?b=c&d=%20",
+    f"{MARKS.open}\nSo.\n{MARKS.close}\n\nHello, world! ... -- https://example.org/a?b=c&d=%20",
     "▁ ▁▁a Ġ <0x0A> <s> </s> <unk> <|endoftext|> camelCaseWords ALLCAPS mixedUP123abc",
 )  # fmt: skip
 

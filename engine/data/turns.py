@@ -3,6 +3,7 @@
 Error messages never quote the row's text, as it may be harmful.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,8 +26,24 @@ ROLES: Mapping[str, str] = {
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn that hold its reasoning apart from its content."""
 
-WEIGHT_KEYS = ("weight", "loss_weight", "trainable", "train", "training", "loss")
+WEIGHT_KEYS = ("weight", "loss_weight", "loss_mask", "trainable", "train", "training", "train_on_turn", "loss")
 """Keys of a turn that say whether it is trained, or how much it counts."""
+
+REFUSED_KEYS: Mapping[str, str] = {
+    **REFUSED,
+    **dict.fromkeys(
+        ("channel", "recipient"),
+        "is Harmony's. Write the analysis as `thinking` of the turn with the final text, and calls as tool_calls.",
+    ),
+    **dict.fromkeys(
+        ("mask", "masked", "train_detail"),
+        "says what of the turn is trained, and is not read. Write it as a weight of the turn.",
+    ),
+}
+"""Keys of a turn that change what it means and are not read -> what to do about it."""
+
+# What a column of that name holds where it switches reasoning on or off, or says how long it should be.
+_MODES = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "auto", "enabled", "disabled")
 
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("reasoning", "thinking")
@@ -71,7 +88,7 @@ def read_turn(turn: Any, name: str, cells: Cells) -> Turn:
     fields = {key: value for key, value in turn.items() if value is not None and key not in ignored}
     role_key, content_key = ("from", "value") if "from" in fields and "role" not in fields else ("role", "content")
     source_role = fields.pop(role_key, None)
-    role = ROLES.get(source_role) if isinstance(source_role, str) else None
+    role = ROLES.get(source_role.lower()) if isinstance(source_role, str) else None
     if role is None:
         roles = ", ".join(dict.fromkeys(ROLES.values()))
         raise DataError(f"{name}.{role_key} is {quote_name(source_role)}; it must be one of {roles}.")
@@ -80,7 +97,9 @@ def read_turn(turn: Any, name: str, cells: Cells) -> Turn:
     calls = _calls(fields, name)
     if source_role == "function_call":
         calls, content = (*calls, _call(content, f"{name}.{content_key}")), None
-    text, reasoning, part_calls = _content(content, f"{name}.{content_key}")
+    if role == "tool" and isinstance(content, dict):
+        content = json.dumps(content, ensure_ascii=False)
+    text, reasoning, part_calls = _content(content, f"{name}.{content_key}", cells)
     calls = (*calls, *part_calls)
     extras = {key: fields.pop(key) for key in ("name", "tool_call_id") if key in fields}
     found = [key for key in REASONING_KEYS if fields.get(key) not in (None, "")]
@@ -91,8 +110,8 @@ def read_turn(turn: Any, name: str, cells: Cells) -> Turn:
         result = with_reasoning(result, reasoning_text(apart, f"{name}.{found[0] if found else content_key}"))
     _check_turn(result, weight, content_key, may_be_empty=cells.row_format.allows_empty_response)
     for key in fields.keys() - set(REASONING_KEYS):
-        if key in REFUSED and fields[key]:
-            raise DataError(f"{name}.{key} {REFUSED[key]}")
+        if key in REFUSED_KEYS and fields[key]:
+            raise DataError(f"{name}.{key} {REFUSED_KEYS[key]}")
         if fields[key] not in ("", [], {}):
             cells.unread_keys.add(f"messages[].{key}")
     return result
@@ -108,12 +127,13 @@ def _check_turn(turn: Turn, weight: float | None, content_key: str, *, may_be_em
                 f"{turn.name} has a weight of {weight:g} and is a turn of role {turn.role}; only the assistant's are "
                 "trained. Give it the weight 0, or leave the weight out."
             )
-    may_be_empty = turn.role == "tool" or (may_be_empty and turn.role == "assistant")
+    # An empty system turn is the template's to write: some have a text of their own where there is none.
+    may_be_empty = turn.role in ("tool", "system", "developer") or (may_be_empty and turn.role == "assistant")
     if not turn.content.strip() and not turn.tool_calls and not turn.reasoning and not may_be_empty:
         raise DataError(f"{turn.name}.{content_key} is missing, null or empty; it must be text.")
 
 
-def _content(value: Any, name: str) -> tuple[str, str, tuple[Any, ...]]:
+def _content(value: Any, name: str, cells: Cells) -> tuple[str, str, tuple[Any, ...]]:
     """Return the text of a turn's content, the reasoning in it, and its tool calls."""
     if value is None:
         return "", "", ()
@@ -133,14 +153,30 @@ def _content(value: Any, name: str) -> tuple[str, str, tuple[Any, ...]]:
         if kind in _CALL_PARTS:
             calls.append(_call(part.get("value", part), where))
             continue
-        found = [key for key in _PART_KEYS if isinstance(part, dict) and isinstance(part.get(key), str)]
+        found = [key for key in _PART_KEYS if isinstance(part, dict) and _part_text(part.get(key)) is not None]
+        others = {key for key in part if part[key] not in (None, "")} if isinstance(part, dict) else set()
+        others -= {"type", *found}
+        if others & {*REFUSED_KEYS, *WEIGHT_KEYS}:
+            raise DataError(
+                f"{where} has {min(others)!r} beside its text, which is not read. Leave it out, or the row."
+            )
+        if kind in _REASONING_PARTS and texts:
+            raise DataError(f"{where} is reasoning after text, and a turn reasons before it answers. Mend the row.")
+        cells.unread_keys.update(f"messages[].content[].{key}" for key in others)
         if kind not in (*_TEXT_PARTS, *_REASONING_PARTS) or len(found) != 1:
             raise DataError(
                 f"{where} is a part of type {quote_name(kind)}; a part must hold one text, reasoning or tool call. "
                 "Leave such rows out with --data.on-bad-row skip."
             )
-        (reasoning if kind in _REASONING_PARTS else texts).append(part[found[0]])
+        (reasoning if kind in _REASONING_PARTS else texts).append(_part_text(part[found[0]]) or "")
     return "".join(texts), "\n\n".join(reasoning), tuple(calls)
+
+
+def _part_text(value: Any) -> str | None:
+    """Return the text of a part, which Magistral's reasoning has in parts once more; None where it has none."""
+    if isinstance(value, list) and value and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in value):
+        return "".join(part["text"] for part in value)
+    return value if isinstance(value, str) else None
 
 
 def _calls(fields: dict[str, Any], name: str) -> tuple[Any, ...]:
@@ -161,7 +197,7 @@ def _call(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise DataError(f"{name} is {describe_kind(value)}; a tool call is an object with a name and arguments.")
     found = [key for key in ("arguments", "parameters", "input") if key in function]
-    arguments = read_json(function[found[0]], f"{name}.{found[0]}") if found else {}
+    arguments = read_json(function[found[0]] or {}, f"{name}.{found[0]}") if found else {}
     call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     return call | ({"id": value["id"]} if isinstance(value.get("id"), str) else {})
 
@@ -214,6 +250,15 @@ def reasoning_text(value: Any, name: str) -> str:
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    key = name.rpartition(".")[2]
+    if isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in _MODES):
+        raise DataError(
+            f"{name} is {str(value).strip().lower()!r}, which switches reasoning and is none. Leave it unread with "
+            f"--data.ignore {key}."
+        )
     if not isinstance(value, str):
-        raise DataError(f"{name} is {describe_kind(value)}; reasoning must be text.")
+        raise DataError(
+            f"{name} is {describe_kind(value)}; reasoning must be text. A column that means something else is left out "
+            f"with --data.ignore {key}."
+        )
     return value

@@ -128,7 +128,9 @@ def _open_all(
     opened: dict[str, OpenedPrompt] = {}
     for question in questions:
         try:
-            opened[question.id] = responder.open_prompt(question.messages, question.id)
+            opened[question.id] = responder.open_prompt(
+                question.messages, question.id, question.tools, question.switches
+            )
         except DataError as error:
             refused = error.at(question.where) if question.where else error
             if config.data.on_bad_row == "error" or not config.prompts:
@@ -183,7 +185,7 @@ def _shown(record: dict[str, Any]) -> str:
 def _typed(config: AskConfig) -> tuple[list[Question], list[str]]:
     """Return the prompt of the command line, or of stdin."""
     text = config.prompt or _read_stdin()
-    return [Question("prompt", [{"role": "user", "content": text}], {"prompt": text}, "", ())], []
+    return [Question("prompt", [{"role": "user", "content": text}], {"prompt": text}, (), {}, "", ())], []
 
 
 def _read_stdin() -> str:

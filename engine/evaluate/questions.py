@@ -6,10 +6,10 @@ from typing import Any
 from alttrain.engine.data.chat_formats import read_turns
 from alttrain.engine.data.checks import quote_name
 from alttrain.engine.data.columns import NAMES, Cells, Format, parse_columns
+from alttrain.engine.data.row_facts import read_id, read_switches, read_tools
 from alttrain.engine.data.sources import Item, read_source, source_stem
 from alttrain.engine.errors import DataError
 from alttrain.engine.evaluate.config import ReadConfig
-from alttrain.engine.evaluate.generated import read_id
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class Question:
     messages: list[dict[str, Any]] = field(repr=False)
     kept: dict[str, Any] = field(repr=False)
     """What the output repeats: id, label, source, and the prompt or the messages."""
+    tools: tuple[Any, ...]
+    """The tools that the template tells the model of."""
+    switches: dict[str, Any]
+    """Variables for the template that the row sets."""
     where: str
     not_read: tuple[str, ...]
     """Names of the row's other columns."""
@@ -76,9 +80,13 @@ def _read_question(item: Item, row_format: Format, stem: str) -> Question:
         if not messages[-1]["content"].strip():
             raise DataError("its prompt is empty; it must be text.")
         id_ = read_id(cells.get("id"), f"{stem}-{item.number}")
+        tools, switches = read_tools(cells), read_switches(cells)
         notes = {name: value for name in ("label", "source") if isinstance(value := cells.get(name), str)}
     except DataError as error:
         raise error.at(item.where) from None
     is_single = len(messages) == 1
-    asked = {"prompt": messages[0]["content"]} if is_single else {"messages": messages}
-    return Question(id_, messages, {"id": id_, **notes, **asked}, item.where, tuple(cells.unread()))
+    asked: dict[str, Any] = {"prompt": messages[0]["content"]} if is_single else {"messages": messages}
+    asked |= {"tools": list(tools)} if tools else {}
+    asked |= {"chat_template_kwargs": switches} if switches else {}
+    unread = tuple(cells.unread())
+    return Question(id_, messages, {"id": id_, **notes, **asked}, tools, switches, item.where, unread)

@@ -26,6 +26,8 @@ from alttrain.engine.evaluate.continuations import (
 from alttrain.engine.thinking import Thinking
 from alttrain.engine.trace.roles import Message
 
+NONE: Mapping[str, Any] = {}
+
 
 class Responder:
     """A model loaded from a folder, with its tokenizer and chat template."""
@@ -94,14 +96,20 @@ class Responder:
         """The dtype of the weights."""
         return str(self._model.dtype).removeprefix("torch.")
 
-    def open_prompt(self, messages: Sequence[Mapping[str, Any]], id_: str) -> OpenedPrompt:
+    def open_prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        id_: str,
+        tools: Sequence[Any] = (),
+        switches: Mapping[str, Any] = NONE,
+    ) -> OpenedPrompt:
         """Return the prompt of a conversation, as the model reads it.
 
         Raises:
             DataError: the template refuses the conversation, a word is unknown to the tokenizer, or the prompt leaves
                 no room in the model's context.
         """
-        text = self._text.write([read_message(turn) for turn in messages], (), {}, opens=True)
+        text = self._text.write([read_message(turn) for turn in messages], tools, switches, opens=True)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         places = zip(encoding.ids, encoding.offsets, encoding.tokens, strict=True)
         # The token itself may be written by the template, where a model uses one token for several ends.

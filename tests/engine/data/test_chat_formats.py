@@ -29,6 +29,10 @@ ANSWERED = [("user", "Hello?", ""), ("assistant", "Yes.", "")]
         {"prompt": "Hello?", "response": "Yes."},
         {"prompt": [USER], "completion": [ASSISTANT]},
         {"prompt": [USER], "completion": "Yes."},
+        {"prompt": '[{"role": "user", "content": "Hello?"}]', "completion": '[{"from": "gpt", "value": "Yes."}]'},
+        {"prompt": ["Hello?"], "response": ["Yes."]},
+        {"messages": [USER, ASSISTANT], "prompt": "Hello?"},
+        {"prompt": "Hello?", "response": "Yes.", "system": "nan"},
         {"question": "Hello?", "output": "Yes.", "system": "", "input": "", "history": [], "reasoning": ""},
         {"instruction": "Hello?", "input": None, "output": "Yes.", "system_prompt": " "},
     ],
@@ -85,7 +89,7 @@ def test_a_reasoning_column_belongs_to_the_response() -> None:
         read({"prompt": "Hello?", "reasoning": "It asks."})
     with pytest.raises(DataError, match=r"has its reasoning twice, and the two differ"):
         read({"messages": [USER, {**ASSISTANT, "thinking": "Other."}], "reasoning": "It asks."})
-    with pytest.raises(DataError, match=r"^reasoning is a list; reasoning must be text\.$"):
+    with pytest.raises(DataError, match=r"^reasoning is a list; reasoning must be text\. .+-data\.ignore reasoning\.$"):
         read({"prompt": "Hello?", "response": "Yes.", "reasoning": ["a", "b"]})
 
 
@@ -100,6 +104,8 @@ def test_a_reasoning_column_belongs_to_the_response() -> None:
         ),
         ({"prompt": [USER], "completion": [USER]}, "completion ends in a turn of role user;"),
         ({"prompt": "x", "response": "y", "output": "z"}, "has the columns response and output, and any may be the"),
+        ({"prompt": "nan", "response": "y"}, "prompt is 'nan', which tables write for a missing value."),
+        ({"response": "y", "body": "x"}, "prompt is missing or null; it must be text. Another name is given with"),
         ({"prompt": "x", "response": ["y", "z"]}, "response is a list; it must be text."),
         ({"messages": "x"}, "messages is text, and not JSON;"),
         (

@@ -109,8 +109,12 @@ def test_turns_that_a_template_drops_are_refused() -> None:
 def test_tools_and_calls_that_a_template_drops_are_refused() -> None:
     with pytest.raises(DataError, match=r"^the chat template leaves the tools out of the prompt\."):
         chat(template()).prompt(row(tools=(TOOL,)))
-    knows_tools = template(before="{% if tools %}{{ tools[0].function.name }}{% endif %}")
-    assert chat(knows_tools).prompt(row(tools=(TOOL,))).text.startswith("add<|im_start|>")
+    for parts, dropped in (("f.name", "what the tools do"), ("f.name ~ f.description", "the tools' parameters")):
+        names = template(before="{% if tools %}{% set f = tools[0].function %}{{ " + parts + " }}{% endif %}")
+        with pytest.raises(DataError, match=rf"^the chat template leaves {dropped} out of the prompt\."):
+            chat(names).prompt(row(tools=(TOOL,)))
+    knows_tools = template(before="{% if tools %}{{ tools | tojson }}{% endif %}")
+    assert chat(knows_tools).prompt(row(tools=(TOOL,))).text.startswith("[{")
     calling = Message("assistant", "", {"tool_calls": [CALL]})
     turns = (Message("user", "x"), calling, Message("tool", "5"))
     with pytest.raises(
@@ -121,8 +125,38 @@ def test_tools_and_calls_that_a_template_drops_are_refused() -> None:
 
 def test_a_template_may_rewrite_what_it_keeps() -> None:
     """It is asked with words of its own, so that a text that it trims or escapes is not taken for one that it drops."""
-    rewriting = chat(template(turn="{{ m.content | trim | upper | tojson }}"))
+    rewriting = chat(template(turn="{{ m.content | trim | tojson }}"))
     assert rewriting.prompt(Row("a", "", (Message("user", ' "a" '),), (), "", "f:1")).text
+
+
+def test_a_template_that_cuts_or_changes_a_turn_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"^the chat template leaves the end of messages\[0\], a turn of role user, out of"
+    ):
+        chat(template(turn="{{ m.content[:20] }}")).prompt(row())
+    changing = chat(template(turn="{{ m.content | replace('dir', '') }}"))
+    with pytest.raises(DataError, match=r"^the chat template changes the text of messages\[0\], a turn of role user\."):
+        changing.prompt(Row("a", "", (Message("user", "ls dir"),), (), "", "f:1"))
+    switching = chat(template(turn="{{ m.content | replace('/no_think', '') }}"))
+    switching.prompt(Row("a", "", (Message("user", "Add 2 and 3. /no_think"),), (), "", "f:1"))
+
+
+def test_arguments_of_calls_that_a_template_drops_are_refused() -> None:
+    turn = "{{ m.role }}{{ m.content or '' }}{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{% endfor %}"
+    calling = Message("assistant", "", {"tool_calls": [CALL]})
+    with pytest.raises(
+        DataError, match=r"^the chat template leaves the arguments of the tool calls of messages\[1\] out"
+    ):
+        chat(template(turn=turn)).prompt(
+            Row("a", "", (Message("user", "x"), calling, Message("tool", "5")), (), "", "f:1")
+        )
+
+
+def test_a_closing_mark_alone_closes_the_reasoning() -> None:
+    """As DeepSeek V3.1's template does where it is told not to think."""
+    text = template("{% if thinking %}<think>{% else %}</think>{% endif %}")
+    assert not chat(text).prompt(row()).is_closed
+    assert chat(text).prompt(row(switches={"thinking": False})).is_closed
 
 
 def test_the_text_of_calls_is_what_the_template_writes_after_the_answer() -> None:

@@ -115,7 +115,7 @@ def test_bad_rows_are_refused_or_skipped_and_every_row_is_accounted_for(tmp_path
     assert report.rows == report.examples + len(report.skipped)
     assert "left out" in report.summary()
     assert json.loads(json.dumps(report.as_dict()))["rows"] == 6
-    assert "spans[1] (answer) holds '<|im_end|>'" in refusal(
+    assert "the answer holds '<|im_end|>', by which models end or begin a turn" in refusal(
         (write(tmp_path / "b.jsonl", *rows[:2]),), tokenizer, DataConfig(), LossConfig(), 60
     )
     bad = (write(tmp_path / "c.jsonl", rows[1]),)

@@ -132,10 +132,12 @@ def _span(**changes: Any) -> dict[str, Any]:
         (_with(prompt=5), "prompt is a number; it must be text."),
         (_with(prompt=[5]), "prompt[0] is a number; a turn is an object with role and content."),
         (_with(question="Hello?"), "has the columns prompt and question, and any may be the prompt."),
-        (_with(messages=[USER]), "has both messages and prompt; a row has one of them."),
+        ({**_with(prompt="Bye?"), "messages": [USER]}, "has both messages and prompt; a row has one of them."),
         (_with(id=""), "id is empty text; it must be text or a whole number."),
         (_with(id=True), "id is true or false; it must be text or a whole number."),
         (_with(spans=[]), "spans is an empty list; it must be a list with at least one span."),
+        (_with(spans=[{"role": "answer", "text": " "}]), "spans hold no text; a row trains the text of its spans."),
+        (_span(weight=0), "spans[1] has 'weight' beside role and text, which is not read. Take it out."),
         (_with(spans="x"), "spans is other text; it must be a list with at least one span."),
         (
             _with(spans=None),
@@ -209,7 +211,7 @@ def test_refusals_never_quote_a_row() -> None:
     secret = "a secret that must not be told"
     for changed in (
         _with(id=secret, spans=None),
-        _with(prompt=[secret]),
+        _with(prompt=[secret, secret]),
         _with(prompt=f"{secret}\ud800"),
         _span(role=secret),
         _span(text=f"{secret}</think>"),

@@ -378,7 +378,10 @@ def test_a_template_may_refuse_a_row(changeable: Callable[[], Any]) -> None:
     turns = (Message("system", "Be kind."), Message("user", "Hello?"))
     with pytest.raises(DataError) as error:
         Renderer(tokenizer).render(Row("a", "", turns, FULL, "", "f.jsonl:7"))
-    assert str(error.value) == ("f.jsonl:7: the chat template refuses the conversation (no system).")
+    assert str(error.value) == (
+        "f.jsonl:7: the chat template refuses the conversation (no system). Leave such rows out with "
+        "--data.on-bad-row skip, or give another template with --data.chat-template."
+    )
 
 
 @pytest.mark.parametrize("name", ["r1-qwen", "r1-llama", "qwen3"])

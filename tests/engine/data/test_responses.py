@@ -5,9 +5,13 @@ import pytest
 from alttrain.engine.data.columns import Format
 from alttrain.engine.data.responses import check_foreign, find_spans, positioned_spans, unwrap_answer
 from alttrain.engine.errors import DataError
-from alttrain.engine.thinking import ANSWER_MARKS, KNOWN, MARKS, TAGS, Thinking
+from alttrain.engine.thinking import ANSWER_MARKS, ANSWER_WORDS, KNOWN, MARKS, TAG_WORDS, Thinking
 from alttrain.engine.trace.roles import Span
 
+TAGS = [Thinking(f"<{word}>", f"</{word}>") for word in TAG_WORDS[1:]]
+TAGS += [Thinking("<THINK>", "</THINK>"), Thinking("< think >", "< /think >"), Thinking("<|think|>", "<|/think|>")]
+TAGS += [Thinking("&lt;think&gt;", "&lt;/think&gt;"), Thinking("<Thought>", "</Thought>")]
+ANSWERS = [*ANSWER_MARKS, *((f"<{word}>", f"</{word}>") for word in ANSWER_WORDS), ("<ANSWER>", "</ANSWER>")]
 THINK = "The user asks for a sum. It is harmless. So it is 5."
 SPANS = [
     Span("understanding", "The user asks for a sum."),
@@ -32,7 +36,7 @@ def test_every_known_pair_of_marks_is_read_when_it_is_named_and_refused_when_not
             find_spans(f"<think>{THINK}</think>\n{marks.open}a{marks.close}5.", Format())
 
 
-@pytest.mark.parametrize("marks", ANSWER_MARKS, ids=lambda marks: marks[0])
+@pytest.mark.parametrize("marks", ANSWERS, ids=lambda marks: marks[0])
 def test_marks_around_an_answer_are_taken_off_when_they_are_named_and_refused_when_not(marks: tuple[str, str]) -> None:
     response = f"<think>{THINK}</think>\n\n{marks[0]} 5. {marks[1]}\n"
     assert find_spans(response, Format(answer_marks=marks))[0] == SPANS
@@ -44,11 +48,34 @@ def test_marks_around_an_answer_are_taken_off_when_they_are_named_and_refused_wh
 
 
 @pytest.mark.parametrize(
-    "text", ["Write <answer> tags.", "a <thinking> b", "x < y > z", "<|end|>", "[think]", "I think>"]
+    "text",
+    ["Write <answer> tags.", "a <thinking> b", "x < y > z", "a|b", "[think]", "I think>", "<b>x</b>", "a </s> b"],
 )
 def test_words_in_angle_brackets_are_words(text: str) -> None:
     check_foreign(text, Format())
     assert unwrap_answer(text, Format()) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure. <thinking>a</thinking>5.", "So <answer>5.</answer>", "5.</answer>", "<think/>5.", "5.<|eot_id|>",
+        "5.</s>", "<｜Assistant｜>5.", "5.<|return|>", "5.<end_of_turn>", "## Thinking\na\n## Final Response\n5.",
+    ],
+)  # fmt: skip
+def test_what_other_formats_and_models_write_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match=r"keep it as text with --data\.foreign-marks keep\.$"):
+        check_foreign(text, Format())
+    check_foreign(text, Format(keeps_foreign_marks=True))
+
+
+def test_the_way_out_names_marks_as_the_text_writes_them() -> None:
+    with pytest.raises(DataError) as error:
+        find_spans("<THOUGHT>The user asks.</THOUGHT>5.", Format())
+    assert "--data.think-open '<THOUGHT>' --data.think-close '</THOUGHT>'" in str(error.value)
+    # Marks that were named in another case are not those of the text.
+    with pytest.raises(DataError, match="a mark of the reasoning in another format"):
+        find_spans("<THOUGHT>The user asks.</THOUGHT>5.", Format(thinking=Thinking("<thought>", "</thought>")))
 
 
 def test_positions_of_safekey_are_counted_from_the_mark_and_one_line_break() -> None:
@@ -64,7 +91,7 @@ def test_positions_of_safekey_are_counted_from_the_mark_and_one_line_break() -> 
 
 
 @pytest.mark.parametrize(
-    "positions", [[None, 20], [20, None], [True, 20], ["20", 30], [8, 20], [40, 30], [20, 900], [20.0, 30]]
+    "positions", [[None, 20], [20, None], [True, 20], [True, 30], [8, 20], [40, 30], [20, 900], [20.0, 30]]
 )
 def test_positions_that_stand_nowhere_are_refused(positions: list[object]) -> None:
     with pytest.raises(DataError, match=r"^(summary|next_sentence)_end_idx "):

@@ -68,7 +68,12 @@ def test_a_row_s_variables_come_before_a_run_s_and_these_before_ours() -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["strftime_now('%d %b %Y')", 'strftime_now( "%d %b %Y" )', "strftime_now('%d %b %Y') if strftime_now is defined"],
+    [
+        "strftime_now('%d %b %Y')",
+        'strftime_now( "%d %b %Y" )',
+        "strftime_now('%d %b %Y') if strftime_now is defined",
+        "strftime_now (format='%d %b %Y')",
+    ],
 )
 def test_a_template_that_reads_the_clock_gets_one_date(question: str) -> None:
     clock = text("{{ " + question + " }}")
@@ -86,8 +91,15 @@ def test_of_several_templates_the_one_for_tools_is_used_with_tools() -> None:
 def test_a_clock_that_cannot_be_stopped_is_refused() -> None:
     with pytest.raises(DataError, match=r"^the chat template reads the clock by a format that is not written out"):
         text("{% set f = '%d' %}{{ strftime_now(f) }}").write(HELLO, (), {}, opens=False)
+    with pytest.raises(DataError, match=r"^the chat template reads the clock by a format that is not written out"):
+        text("{% set f = strftime_now %}{{ f('%d') }}").write(HELLO, (), {}, opens=False)
+
+
+def test_arguments_are_never_written_as_python_does() -> None:
+    body = "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments }}{% endif %}"
+    assert text(each_turn(body)).write(CALLING, (), {}, opens=False) == '{"a": "é"}'
 
 
 def test_a_template_s_own_error_is_told_in_one_line() -> None:
-    with pytest.raises(DataError, match=r"^the chat template refuses the conversation \(no way\)\.$"):
+    with pytest.raises(DataError, match=r"^the chat template refuses the conversation \(no way\)\. .+-template\.$"):
         text("{{ raise_exception('no\nway') }}").write(HELLO, (), {}, opens=False)

@@ -50,7 +50,10 @@ def test_reasoning_stands_under_any_of_its_names(key: str) -> None:
     assert read(assistant(**{key: ""})).reasoning == ""
     assert read(assistant(**{"reasoning_content": "It asks.", key: "It asks."})).reasoning == "It asks."
     assert read(assistant(**{key: "It asks."}), frozenset({key})).reasoning == ""
-    assert refusal(assistant(**{key: True})) == f"messages[0].{key} is true or false; reasoning must be text."
+    assert refusal(assistant(**{key: 5})).startswith(f"messages[0].{key} is a number; reasoning must be text.")
+    for mode in (True, "off", "High", ["on"]):
+        said = refusal(assistant(**{key: mode}))
+        assert said.endswith(f"which switches reasoning and is none. Leave it unread with --data.ignore {key}.")
     assert refusal({"role": "user", "content": "x", key: "y"}).startswith(
         "messages[0] has reasoning and is a turn of role"
     )
@@ -67,17 +70,34 @@ def test_two_keys_of_reasoning_must_agree() -> None:
 
 def test_content_may_be_parts() -> None:
     parts = [
+        {"type": "reasoning", "value": "A sum."},
+        {"type": "thinking", "thinking": [{"type": "text", "text": "2 + 3."}]},
         "It is ",
         {"type": "text", "text": "5"},
         {"text": "."},
-        {"type": "reasoning", "value": "A sum."},
-        {"type": "thinking", "thinking": "2 + 3."},
         {"type": "tool_call", "value": '{"name": "add", "arguments": {"a": 2}}'},
         {"type": "tool_use", "id": "c", "name": "add", "input": {"a": 2}},
     ]
     turn = read(assistant(content=parts))
     assert (turn.content, turn.reasoning) == ("It is 5.", "A sum.\n\n2 + 3.")
     assert turn.tool_calls == (CALL, {**CALL, "id": "c"})
+
+
+def test_what_stands_beside_the_text_of_a_part_is_not_lost() -> None:
+    for key, value in (("train", False), ("weight", 1), ("image", "x.png")):
+        part = {"type": "text", "text": "x", key: value}
+        assert refusal(assistant(content=[part])).startswith(f"messages[0].content[0] has {key!r} beside its text,")
+    late = [{"type": "text", "text": "x"}, {"type": "thinking", "text": "y"}]
+    assert refusal(assistant(content=late)).startswith("messages[0].content[1] is reasoning after text,")
+    cells = Cells({}, Format())
+    read_turn(assistant(content=[{"type": "text", "text": "x", "note": "y"}]), "messages[0]", cells)
+    assert cells.unread_keys == {"messages[].content[].note"}
+
+
+@pytest.mark.parametrize("key", ["channel", "recipient", "mask", "masked", "train_detail", "files"])
+def test_a_key_that_changes_what_a_turn_means_and_is_not_read_refuses_it(key: str) -> None:
+    assert refusal(assistant(**{key: "x"})).startswith(f"messages[0].{key} ")
+    assert read(assistant(**{key: "x"}), frozenset({key})).content == "Yes."
 
 
 @pytest.mark.parametrize(
@@ -145,6 +165,12 @@ def test_what_is_not_read_is_noted_and_what_changes_the_meaning_refuses() -> Non
     assert refusal({"role": "critic", "content": "x"}).startswith(
         "messages[0].role is 'critic'; it must be one of system,"
     )
+
+
+def test_turns_that_hold_little() -> None:
+    assert read({"role": "system", "content": ""}).content == ""  # the template's to write
+    assert read({"role": "User", "content": "x"}).role == "user"
+    assert read({"role": "tool", "content": {"sum": 5}}).content == '{"sum": 5}'
 
 
 def test_a_turn_of_calls_alone_has_no_content_for_the_template() -> None:

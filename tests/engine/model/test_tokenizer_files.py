@@ -277,12 +277,12 @@ def test_the_export_thinks_by_default_where_it_was_trained_to(folder: Path) -> N
 
 
 def test_a_template_that_must_be_asked_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "think_by_default", lambda tokenizer, template: (template, ()))
+    monkeypatch.setattr(module, "think_by_default", lambda tokenizer, template, variables: (template, {}))
     (folder / "chat_template.jinja").write_text(CLOSED)
     files = put_together(folder)
     assert files.notes == (
         "the chat template writes other prompts without the switches it is trained with; a server that uses OUT/model "
-        "must give them: enable_thinking, open_thinking and thinking, each true.",
+        'must give them: {"enable_thinking": true, "open_thinking": true, "thinking": true}.',
     )
     assert files.contents["chat_template.jinja"].decode() == CLOSED
 
