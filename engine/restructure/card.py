@@ -152,10 +152,10 @@ def data_card(facts: DataFacts) -> str:
         "together from templates by the section in which a row was given and its category, and a row whose own "
         "label contradicts the section, or may do so, is left out; no model and no person looked at the row. A harmful "
         "row's reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a "
-        f"benign row's are the source's. {_wording(facts)} Two prompts count as the same when they are equal in NFKC, without "
-        "regard to case, runs of white space, characters of no width, the shape of quotes and dashes, and punctuation "
-        "at the end: paraphrases are not found. A prompt given with both labels is kept with neither. The rows of a "
-        "label are a simple random sample of those that remain; categories are not balanced.",
+        f"benign row's are the source's. {_wording(facts)} Two prompts count as the same when they are equal in NFKC, "
+        "without regard to case, runs of white space, characters of no width, the shape of quotes and dashes, and "
+        "punctuation at the end: paraphrases are not found. A prompt given with both labels is kept with neither. The "
+        "rows of a label are a simple random sample of those that remain; categories are not balanced.",
         "The prompts of harmful rows describe harmful acts. They are meant for teaching a model to refuse.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
