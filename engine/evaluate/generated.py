@@ -6,7 +6,7 @@ closes it and none opens it. That decides whether a response without marks is un
 """
 
 import unicodedata
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from alttrain.engine.data.chat_formats import read_turns
 from alttrain.engine.data.checks import describe_kind, quote_name
 from alttrain.engine.data.columns import Cells, Format, parse_columns
-from alttrain.engine.data.formats import parse_row
+from alttrain.engine.data.formats import parse_item
+from alttrain.engine.data.labels import read_label
 from alttrain.engine.data.responses import find_foreign
 from alttrain.engine.data.sources import Item, read_source, source_stem
 from alttrain.engine.errors import DataError
@@ -31,7 +32,7 @@ class GeneratedRow:
 
     id: str
     label: str
-    """As the row says; empty where it does not."""
+    """`harmful` or `benign`, in whatever spelling the row says so; empty where it says neither."""
     prompt: Turns | None = field(repr=False)
     """The turns before the response, each as `normalised`; None for a row of plain text."""
     where: str
@@ -58,6 +59,10 @@ class GeneratedRead:
     num_read: int
     skipped: list[str]
     """One sentence for each row left out."""
+    unknown_labels: Counter[str] = field(default_factory=Counter)
+    """Label that is not understood, as a short name or its kind -> number of rows; these rows count as without one."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Column, or key of a turn, that nobody reads -> number of rows in which it holds a value."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,11 @@ def read_generated(name: str, data: GeneratedConfig) -> GeneratedRead:
     skipped: list[str] = []
     places: dict[str, tuple[object, str]] = {}
     num_read = 0
+    unknown_labels, unread = Counter[str](), Counter[str]()
     for item in read_source(name):
         num_read += 1
         try:
-            row = _read_item(item, source_stem(name), row_format)
+            row, unread_columns = _read_item(item, source_stem(name), row_format)
             _check_id(row, places)
         except DataError as error:
             if data.on_bad_row == "error":
@@ -107,6 +113,8 @@ def read_generated(name: str, data: GeneratedConfig) -> GeneratedRead:
             skipped.append(str(error))
             continue
         found.append(row)
+        unread.update(unread_columns)
+        unknown_labels.update(_unknown_label(item, row_format))
     if not found:
         first = f"none of the {num_read} rows can be used; the first: {skipped[0]}" if skipped else "holds no rows."
         raise DataError(first, where=name)
@@ -122,7 +130,7 @@ def read_generated(name: str, data: GeneratedConfig) -> GeneratedRead:
             if data.on_bad_row == "error":
                 raise
             skipped.append(str(error))
-    return GeneratedRead(rows, num_read, skipped)
+    return GeneratedRead(rows, num_read, skipped, unknown_labels, unread)
 
 
 def normalised(text: str) -> str:
@@ -168,31 +176,34 @@ def read_id(value: Any, default: str) -> str:
     raise DataError(f"id is {describe_kind(value)}; it must be text or a whole number.")
 
 
-def _read_item(item: Item, stem: str, row_format: Format) -> _Response | GeneratedRow:
+def _read_item(item: Item, stem: str, row_format: Format) -> tuple[_Response | GeneratedRow, list[str]]:
+    """Return the row, and the columns that nobody has read."""
     if isinstance(item.value, dict):
         cells = Cells(item.value, row_format)
         try:
             if not cells.are_plain_text() and cells.get("spans") is None:
-                row = _read_response(item, cells, f"{stem}-{item.number}")
-                if row is not None:
-                    return row
+                response = _read_response(item, cells, f"{stem}-{item.number}")
+                if response is not None:
+                    return response, _unread(item, cells.unread())
         except DataError as error:
             raise error.at(item.where) from None
-    return _read_listed(item, stem, row_format)
+    row, unread = _read_listed(item, stem, row_format)
+    return row, _unread(item, unread)
 
 
 def _read_response(item: Item, cells: Cells, default_id: str) -> _Response | None:
-    """Return the row, or None where it has no response, which `parse_row` then says."""
+    """Return the row, or None where it has no response, which `parse_item` then says."""
     *turns, last = read_turns(cells)
     if last.role != "assistant" or not turns:
         return None
     marks = cells.row_format.thinking
     text = f"{marks.open}{last.reasoning}{marks.close}{last.content}" if last.reasoning else last.content
     values: Mapping[str, Any] = item.value
-    label, opened = cells.get("label"), values.get("opened")
+    opened = values.get("opened")
+    cells.get("source")
     return _Response(
         id=read_id(cells.get("id"), default_id),
-        label=label if isinstance(label, str) else "",
+        label=_label(cells)[0],
         prompt=tuple((turn.role, normalised(turn.content)) for turn in turns),
         where=item.where,
         text=text,
@@ -201,17 +212,43 @@ def _read_response(item: Item, cells: Cells, default_id: str) -> _Response | Non
     )
 
 
-def _read_listed(item: Item, stem: str, row_format: Format) -> GeneratedRow:
+def _read_listed(item: Item, stem: str, row_format: Format) -> tuple[GeneratedRow, list[str]]:
     """Return a row that lists its spans, or one of plain text, which is reasoning without an end."""
-    row, _ = parse_row(item, stem, row_format)
+    found, unread = parse_item(item, stem, row_format)
+    row, _ = found[-1]
+    label, _ = _label(Cells(item.value, row_format))
     roles = [span.role for span in row.spans]
     end = roles.index("answer") if "answer" in roles else len(roles)
     think, answer = ("".join(span.text for span in spans) for spans in (row.spans[:end], row.spans[end:]))
     if not row.messages:
-        return GeneratedRow(row.id, row.label, None, row.where, Generated("unfinished", think, ""))
+        return GeneratedRow(row.id, label, None, row.where, Generated("unfinished", think, "")), unread
     outcome = ("answered" if think.strip() else "no reasoning") if answer.strip() else "empty"
     prompt = tuple((message.role, normalised(message.content)) for message in row.messages)
-    return GeneratedRow(row.id, row.label, prompt, row.where, Generated(outcome, think, answer))
+    return GeneratedRow(row.id, label, prompt, row.where, Generated(outcome, think, answer)), unread
+
+
+def _label(cells: Cells) -> tuple[str, Any]:
+    """Return `harmful`, `benign` or empty text, and a label that is neither; None where there is none."""
+    name, value = cells.find("label")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return "", None
+    verdict = read_label(name, value)
+    return (verdict, None) if verdict in ("harmful", "benign") else ("", value)
+
+
+def _unknown_label(item: Item, row_format: Format) -> list[str]:
+    value = _label(Cells(item.value, row_format))[1]
+    if value is None:
+        return []
+    return [str(value) if isinstance(value, (bool, int, float)) else quote_name(value)]
+
+
+def _unread(item: Item, unread: list[str]) -> list[str]:
+    """Return the columns that nobody has read, without those that `recipes/ask.py` writes beside a response."""
+    own = ["opened", "outcome"]
+    if "asked_with" in item.value:
+        own += ["asked_with", "think", "answer", "finish", "num_tokens"]
+    return [name for name in unread if name not in own]
 
 
 def _check_id(row: _Response | GeneratedRow, places: dict[str, tuple[object, str]]) -> None:

@@ -31,9 +31,11 @@ from alttrain.engine.evaluate.structure_sets import (
 )
 from alttrain.engine.files import write_output
 from alttrain.engine.trace.outcomes import OUTCOMES
-from alttrain.engine.trace.rule import VERDICTS
 from alttrain.engine.trace.rules import Rules, read_rules
 from alttrain.engine.trace.structure import TraceStructure, analyse
+
+MOST_NAMES = 12
+"""How many labels or columns a line lists, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class TraceFile:
 
     rows: list[GeneratedRow]
     traces: list[TraceStructure]
-    line: str
-    """Says what was read."""
+    lines: list[str]
+    """Say what was read, and what was not."""
 
 
 def measure(config: MeasureConfig) -> str:
@@ -56,12 +58,12 @@ def measure(config: MeasureConfig) -> str:
         raise ConfigError(f"is '{config.output}': it must end in .json.", flag="--output")
     rules = read_rules(Path(config.rules)) if config.rules else Rules.default()
     after = read_traces(config.after, config.data, rules)
-    lines, summary, comparison = [after.line], summarise(after.traces), None
+    lines, summary, comparison = [*after.lines], summarise(after.traces), None
     report: dict[str, Any] = {"after": as_record(summary)}
     if config.before:
         before = read_traces(config.before, config.data, rules)
         comparison, more = compare_files(before, after, config)
-        lines += [before.line, *more]
+        lines += [*before.lines, *more]
         report |= {"before": as_record(summarise(before.traces)), "comparison": as_record(comparison)}
     names = trace_names(after.rows)
     report["traces"] = {name: trace_record(trace) for name, trace in zip(names, after.traces, strict=True)}
@@ -74,7 +76,7 @@ def measure(config: MeasureConfig) -> str:
 
 
 def read_traces(name: str, data: GeneratedConfig, rules: Rules) -> TraceFile:
-    """Return the structure of every trace of a file, and a line about the rows read.
+    """Return the structure of every trace of a file, and lines about what was read and what was not.
 
     Raises:
         AlttrainError: the file, or a row of it, cannot be read.
@@ -85,13 +87,29 @@ def read_traces(name: str, data: GeneratedConfig, rules: Rules) -> TraceFile:
     line = f"{name}: {len(traces)} traces: {', '.join(f'{outcomes[o]} {o}' for o in OUTCOMES if outcomes[o])}"
     if read.skipped:
         line += f"; {len(read.skipped)} of {read.num_read} rows skipped; the first: {read.skipped[0]}"
-    return TraceFile(read.rows, traces, line)
+    lines = [line]
+    if read.unknown_labels:
+        known = "harmful and benign, safe, vanilla_harmful and the like"
+        lines.append(
+            f"{name}: labels that are not understood, whose rows count as without one: "
+            f"{list_counts(read.unknown_labels)}. Labels are {known}; another column of "
+            "them is named with --data.columns label=NAME."
+        )
+    if read.unread:
+        lines.append(f"{name}: not read: {list_counts(read.unread)}.")
+    return TraceFile(read.rows, traces, lines)
+
+
+def list_counts(counts: Counter[str]) -> str:
+    """Return the most frequent names with the number of rows of each, and how many other names there are."""
+    shown = [f"{each} ({count})" for each, count in counts.most_common(MOST_NAMES)]
+    more = len(counts) - len(shown)
+    return ", ".join([*shown, *([f"{more} more"] if more else [])])
 
 
 def read_structure(row: GeneratedRow, rules: Rules) -> TraceStructure:
     """Return the structure of a row."""
-    label = row.label if row.label in VERDICTS else ""
-    return analyse(row.generated.think, row.answer, rules, prompt_label=label, outcome=row.generated.outcome)
+    return analyse(row.generated.think, row.answer, rules, prompt_label=row.label, outcome=row.generated.outcome)
 
 
 def compare_files(before: TraceFile, after: TraceFile, config: MeasureConfig) -> tuple[Comparison, list[str]]:

@@ -12,9 +12,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from alttrain.engine.data.dataset import tokenize_rows
 from alttrain.engine.data.render import Renderer
@@ -25,6 +23,7 @@ from alttrain.engine.restructure.avoid import Avoided, read_avoided
 from alttrain.engine.restructure.card import Compared, DataFacts, Lengths, Taken, data_card, summary
 from alttrain.engine.restructure.config import BuildConfig
 from alttrain.engine.restructure.curate import choose, curate
+from alttrain.engine.restructure.record import as_record
 from alttrain.engine.restructure.structures import ORDER, TemplateAssessor, restructure
 from alttrain.engine.restructure.traces import Dropped, Ordinary, read_ordinary, sha256_of
 from alttrain.engine.restructure.wording import as_json, built_in, read_wording
@@ -175,13 +174,6 @@ def write(
     write_output(output, text)
     write_output(output.with_suffix(".md"), data_card(facts))
     return summary(facts)
-
-
-def as_record(row: Row) -> dict[str, Any]:
-    """Return `row` in the project's own format, one line of JSONL."""
-    is_plain = len(row.messages) == 1 and row.messages[0].role == "user"
-    prompt = {"prompt": row.messages[0].content} if is_plain else {"messages": list(map(asdict, row.messages))}
-    return {"id": row.id, "label": row.label} | prompt | {"spans": list(map(asdict, row.spans)), "source": row.source}
 
 
 def measure(rows: Sequence[Row], tokenizer: str) -> Lengths:

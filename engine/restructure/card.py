@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alttrain.engine.data.columns import parse_columns
+from alttrain.engine.data.labels import VERDICTS, may_speak_of_response
 from alttrain.engine.report.tables import Table, markdown_table, markdown_text
-from alttrain.engine.restructure.labels import VERDICTS
 from alttrain.engine.restructure.traces import Dropped, Ordinary
 from alttrain.engine.trace.roles import ROLES
 
@@ -108,12 +109,21 @@ def _labels_sentence(source: Ordinary) -> str:
     if not source.label_columns:
         return f"{name}: {counts['none']} rows, none has one; the flag alone says that they are {source.label}."
     columns = ", ".join(source.label_columns)
-    said = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS}
+    said = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict != "unclear" or counts[verdict]}
     if source.unknown_labels:
         said["not understood"] += f" ({', '.join(source.unknown_labels)})"
+    if source.unclear_labels:
+        said["unclear"] += f" and left out ({', '.join(source.unclear_labels)})"
     end = "."
     if counts["not understood"] or counts["none"]:
         end = f"; the last two are taken as {source.label}, and --{source.label}.where chooses among them."
+    if "label" not in parse_columns(source.config.columns):
+        about = list(filter(may_speak_of_response, source.label_columns))
+        if about:
+            end += (
+                f" {', '.join(about)} may speak of the response, as BeaverTails' is_safe does; name the prompt's own "
+                f"with --{source.label}.columns label=NAME."
+            )
     return f"{name}, in {columns}: {', '.join(said.values())}{end}"
 
 
@@ -140,12 +150,12 @@ def data_card(facts: DataFacts) -> str:
         "## How it was made",
         "The understanding is the first real sentence of the source's trace. The assessment is one sentence put "
         "together from templates by the section in which a row was given and its category, and a row whose own "
-        "label contradicts the section is left out; no model and no person looked at the row. A harmful row's "
-        "reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a benign "
-        f"row's are the source's. {_wording(facts)} Two prompts count as the same when they are equal in NFKC, without "
-        "regard to case, runs of white space, characters of no width, the shape of quotes and dashes, and punctuation "
-        "at the end: paraphrases are not found. A prompt given with both labels is kept with neither. The rows of a "
-        "label are a simple random sample of those that remain; categories are not balanced.",
+        "label contradicts the section, or may do so, is left out; no model and no person looked at the row. A harmful "
+        "row's reasoning and answer are template refusals (in `no-conditional` its reasoning is the source's own), a "
+        f"benign row's are the source's. {_wording(facts)} Two prompts count as the same when they are equal in NFKC, "
+        "without regard to case, runs of white space, characters of no width, the shape of quotes and dashes, and "
+        "punctuation at the end: paraphrases are not found. A prompt given with both labels is kept with neither. The "
+        "rows of a label are a simple random sample of those that remain; categories are not balanced.",
         "The prompts of harmful rows describe harmful acts. They are meant for teaching a model to refuse.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

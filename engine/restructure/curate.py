@@ -1,11 +1,15 @@
 """Which traces are used: duplicates and prompts of evaluation sets are dropped, and the rest is sampled by seed."""
 
+import json
 import random
 from collections.abc import Mapping, Sequence, Set
 
 from alttrain.engine.restructure.avoid import forms_of, normalise
 from alttrain.engine.restructure.structures import Trace
 from alttrain.engine.restructure.traces import Dropped
+from alttrain.engine.trace.roles import Message
+
+Prompt = tuple[tuple[str, str, str], ...]  # (role, text, whatever else the template is given) of each turn
 
 
 def curate(traces: Sequence[Trace], avoid: Mapping[str, Set[str]]) -> tuple[list[Trace], list[Dropped]]:
@@ -19,13 +23,13 @@ def curate(traces: Sequence[Trace], avoid: Mapping[str, Set[str]]) -> tuple[list
         avoid: for each file, its normalised texts (`read_avoided`); a prompt is counted at the first file that holds
             one of its forms.
     """
-    prompts = [tuple((message.role, normalise(message.content)) for message in trace.messages) for trace in traces]
-    labels: dict[tuple[tuple[str, str], ...], set[str]] = {}
+    prompts = [tuple(map(_normalise_turn, trace.messages)) for trace in traces]
+    labels: dict[Prompt, set[str]] = {}
     for trace, prompt in zip(traces, prompts, strict=True):
         labels.setdefault(prompt, set()).add(trace.label)
     kept: list[Trace] = []
     dropped: list[Dropped] = []
-    seen: set[tuple[tuple[str, str], ...]] = set()
+    seen: set[Prompt] = set()
     for trace, prompt in zip(traces, prompts, strict=True):
         forms = forms_of(trace.messages)
         file = next((file for file, texts in avoid.items() if not texts.isdisjoint(forms)), "")
@@ -40,6 +44,11 @@ def curate(traces: Sequence[Trace], avoid: Mapping[str, Set[str]]) -> tuple[list
             kept.append(trace)
         seen.add(prompt)
     return kept, dropped
+
+
+def _normalise_turn(message: Message) -> tuple[str, str, str]:
+    extras = json.dumps(message.extras, sort_keys=True) if message.extras else ""
+    return message.role, normalise(message.content), normalise(extras)
 
 
 def choose(traces: Sequence[Trace], count: int, seed: int) -> list[Trace]:

@@ -1,17 +1,25 @@
 """Tags of other formats that may stand around a thought or an answer, and must not be trained as a part of it.
 
-Only benign answers and prompts are asked: answers are kept to the letter, and a prompt that ends in a tag of the
-reasoning is one that a chat template has already written out.
+Benign answers are kept to the letter, so they are asked for every tag. A prompt that ends in a tag of the reasoning is
+one that a chat template has already written out. Special tokens may stand nowhere: training refuses them, as a
+tokenizer would read them as the end of a turn, and not as text.
 """
 
 import re
 
-_NAMES = r"answer|final[ _]answer|response|solution|final|think|thinking|thought|reasoning|seed:think|mm:think"
+_NAMES = (
+    r"answer|final[ _]answer|response|solution|output|final|think|thinking|thoughts?|reasoning|scratchpad"
+    r"|seed:think|mm:think"
+)
 _SPECIAL = (
     r"<\|(?:begin|end)_of_(?:thought|solution|text|sentence)\|>|<\|im_(?:start|end|sep)\|>|<\|?/?channel\|?>(?:thought)?"
     r"|<\|(?:start|end|message|return|eot_id|start_header_id|end_header_id|endoftext)\|>"
     r"|<\|(?:START|END)_(?:THINKING|RESPONSE)\|>|<[｜|](?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)[｜|]>"
-    r"|\[/?(?:THINK|INST)\]"
+    r"|\[/?(?:THINK|INST)\]|◁/?think▷"
+)
+_TOKEN = re.compile(
+    r"<[|｜][\w▁:./-]{1,64}[|｜]?>|<[\w▁:./-]{1,64}[|｜]>"  # <|im_end|>, <｜User｜>, and Gemma's <|channel> <channel|>
+    r"|</?s>|<(?:bos|eos|pad|unk|mask|sep|cls|start_of_turn|end_of_turn)>|\[(?:/?INST|CLS|SEP|PAD|UNK|MASK)\]"
 )
 _TAG = re.compile(rf"<\s{{0,3}}/?\s{{0,3}}(?:{_NAMES})\s{{0,3}}>|{_SPECIAL}", re.IGNORECASE)
 _TEMPLATE = re.compile(rf"\s{{0,9}}(?:{_SPECIAL})", re.IGNORECASE)
@@ -25,6 +33,12 @@ _LONGEST_END = 100
 def find_tag(answer: str) -> str:
     """Return the first tag of another format in an answer; empty text where it holds none."""
     match = _TAG.search(answer)
+    return match.group() if match else find_token(answer)
+
+
+def find_token(text: str) -> str:
+    """Return the first special token in a text, of whatever model; empty text where it holds none."""
+    match = _TOKEN.search(text)
     return match.group() if match else ""
 
 

@@ -4,6 +4,7 @@ Rows are read by the same code as training data; a row without a usable trace is
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,17 +13,19 @@ from typing import Any
 
 from alttrain.engine.data.checks import quote_name
 from alttrain.engine.data.columns import Format, parse_columns
-from alttrain.engine.data.formats import parse_row
+from alttrain.engine.data.formats import parse_item
+from alttrain.engine.data.labels import LABEL_COLUMNS, OwnLabel, Verdict, own_label
 from alttrain.engine.data.sources import Item, read_source
 from alttrain.engine.errors import AlttrainError, DataError
 from alttrain.engine.restructure.carried import check_carried
 from alttrain.engine.restructure.config import BenignConfig, SourceConfig
-from alttrain.engine.restructure.labels import LABEL_COLUMNS, OwnLabel, Verdict, own_label
+from alttrain.engine.restructure.record import check_read_back
 from alttrain.engine.restructure.selection import Where, check_named, check_values, parse_where
 from alttrain.engine.restructure.structures import Trace, split_understanding
-from alttrain.engine.restructure.tags import find_tag, find_template
+from alttrain.engine.restructure.tags import find_tag, find_template, find_token
 from alttrain.engine.restructure.wording import Label
 from alttrain.engine.thinking import MARKS, Thinking
+from alttrain.engine.trace.roles import Message, Row, Span
 
 MOST_UNKNOWN = 5
 """How many labels that are not understood are named."""
@@ -52,18 +55,20 @@ class Ordinary:
     traces: list[Trace]
     unusable: list[Dropped]
     labels: Counter[Verdict] = field(default_factory=Counter)
-    """How many rows say by a label of their own that they are harmful or benign, or have one that is not understood, or
-    none; rows that --*.where does not take are not counted."""
+    """How many rows say by a label of their own that they are harmful or benign, or have one that is unclear or not
+    understood, or none; rows that --*.where does not take are not counted."""
     label_columns: tuple[str, ...] = ()
     """The columns in which these labels stand."""
     unknown_labels: tuple[str, ...] = ()
     """The first few labels that are not understood: numbers and short names."""
+    unclear_labels: tuple[str, ...] = ()
+    """The first few labels that are unclear; their rows are left out."""
 
 
 def read_ordinary(config: SourceConfig) -> Ordinary:
     """Return the traces of a source; their ids hold the number of the row in it, from 1.
 
-    A row whose own label contradicts the section in which the source is given is left out.
+    A row whose own label contradicts the section in which the source is given, or may do so, is left out.
 
     Raises:
         ConfigError: `columns`, `where` or a mark does not have the form that --help describes.
@@ -85,7 +90,7 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
     label_columns = (columns["label"],) if "label" in columns else LABEL_COLUMNS
     found = Ordinary(config, label, sha256_of(config.path), [], [])
     seen: dict[str, None] = {}
-    unknown: dict[str, None] = {}
+    unknown: dict[Verdict, dict[str, None]] = {"unclear": {}, "not understood": {}}
     for item in items:
         try:
             if isinstance(item.value, DataError):
@@ -95,13 +100,18 @@ def read_ordinary(config: SourceConfig) -> Ordinary:
             own = own_label(_values(item), label_columns, label)
             found.labels[own.verdict] += 1
             seen.setdefault(own.column)
-            if own.verdict == "not understood" and len(unknown) < MOST_UNKNOWN:
-                unknown.setdefault(_name_label(_values(item)[own.column]))
+            if own.verdict in unknown and len(unknown[own.verdict]) < MOST_UNKNOWN:
+                unknown[own.verdict].setdefault(_name_label(own.value))
             _check_label(own, label)
             found.traces.append(read_trace(item, config, label, row_format))
         except DataError as error:
             found.unusable.append(Dropped(item.where, config.title, label, error.in_section(label).sentence))
-    return replace(found, label_columns=tuple(filter(None, seen)), unknown_labels=tuple(unknown))
+    return replace(
+        found,
+        label_columns=tuple(filter(None, seen)),
+        unknown_labels=tuple(unknown["not understood"]),
+        unclear_labels=tuple(unknown["unclear"]),
+    )
 
 
 def _check_source(items: Sequence[Item], config: SourceConfig, columns: Mapping[str, str], where: Where) -> None:
@@ -128,6 +138,12 @@ def _check_label(own: OwnLabel, label: Label) -> None:
             "name it with {flag} label=NAME.",
             flag="--data.columns",
         )
+    if own.verdict == "unclear":
+        raise DataError(
+            f"its own label in {quote_name(own.column)} may say harmful or benign, and is in no table of labels. Write "
+            "harmful or benign there, or name another column with {flag} label=NAME.",
+            flag="--data.columns",
+        )
 
 
 def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Format) -> Trace:
@@ -136,19 +152,14 @@ def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Forma
     Raises:
         DataError: the row is invalid or says what a built row does not hold, its prompt is written out by a chat
             template, it has no reasoning, or a benign one no answer between its marks, or one with tags of another
-            format.
+            format, or training would refuse what would be written of it.
     """
-    row, _ = parse_row(item, config.title, row_format)
-    check_carried(_values(item))
+    rows = [row for row, _ in parse_item(item, config.title, row_format)[0]]
+    check_carried(rows, _values(item))
+    row = rows[0]
     think = "".join(span.text for span in row.spans if span.role in ("understanding", "assessment", "reasoning"))
     answer = "".join(span.text for span in row.spans if span.role == "answer")
-    for message in row.messages:
-        if message.role == "user" and (mark := find_template(message.content)):
-            raise DataError(
-                f"the prompt is written out by a chat template (it holds {mark!r}). Name the column of the bare "
-                "question with {flag} prompt=NAME.",
-                flag="--data.columns",
-            )
+    _check_marks(row.messages, think)
     if not think:
         raise DataError("the response has no reasoning between its delimiters; a trace needs some.")
     if isinstance(config, BenignConfig):
@@ -163,8 +174,25 @@ def read_trace(item: Item, config: SourceConfig, label: Label, row_format: Forma
         source=config.title,
         where=item.where,
     )
+    spans = [Span("reasoning", think), *([Span("answer", answer)] if isinstance(config, BenignConfig) else [])]
+    check_read_back(Row(trace.id, label, trace.messages, tuple(spans), trace.source, trace.where))
     split_understanding(trace)
     return trace
+
+
+def _check_marks(messages: Sequence[Message], think: str) -> None:
+    """Refuse marks of a chat template, which training would refuse, or read as the end of a turn."""
+    for message in messages:
+        if message.role == "user" and (mark := find_template(message.content)):
+            raise DataError(
+                f"the prompt is written out by a chat template (it holds {mark!r}). Name the column of the bare "
+                "question with {flag} prompt=NAME.",
+                flag="--data.columns",
+            )
+    prompt = json.dumps([message.as_turn() for message in messages], ensure_ascii=False, default=str)
+    for name, text in (("prompt", prompt), ("reasoning", think)):
+        if token := find_token(text):
+            raise DataError(f"the {name} holds {token!r}, a special token, which training refuses. Take it out.")
 
 
 def sha256_of(path: str) -> str:

@@ -158,3 +158,58 @@ def test_reasoning_in_the_marks_of_another_family_is_no_answer_in_silence(tmp_pa
     ):
         read_generated(str(file), GeneratedConfig())
     assert len(read_generated(str(file), GeneratedConfig(on_bad_row="skip")).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "label", "unknown"),
+    [
+        ("harmful", "harmful", {}),
+        ("Harmful", "harmful", {}),
+        ("unsafe", "harmful", {}),
+        ("vanilla_harmful", "harmful", {}),
+        (["benign"], "benign", {}),
+        ("Safe.", "benign", {}),
+        (1, "", {"1": 2}),
+        (False, "", {"False": 2}),
+        ("odd", "", {"'odd'": 2}),
+        ("rather safe, I think", "", {"other text": 2}),
+        ("", "", {}),
+        (None, "", {}),
+    ],
+)
+def test_labels_in_any_spelling(tmp_path: Path, value: Any, label: str, unknown: dict[str, int]) -> None:
+    file = tmp_path / "rows.jsonl"
+    spans = [{"role": "reasoning", "text": "A"}]
+    rows = [{"label": value, "prompt": "p", "response": "A"}, {"label": value, "prompt": "p", "spans": spans}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    read = read_generated(str(file), GeneratedConfig())
+    assert [row.label for row in read.rows] == [label, label]
+    assert (read.unknown_labels, read.unread) == (unknown, {})
+
+
+def test_a_label_of_another_name_is_named(tmp_path: Path) -> None:
+    rows = [{"is_safe": True, "prompt": "p", "response": "A"}, {"is_safe": False, "prompt": "q", "response": "A"}]
+    found = read(tmp_path, *rows, config=GeneratedConfig(columns="label=is_safe"))
+    assert [row.label for row in found] == ["benign", "harmful"]
+
+
+def test_what_nobody_reads_is_counted(tmp_path: Path) -> None:
+    """The keys that recipes/ask.py writes are known, in its own rows."""
+    file = tmp_path / "rows.jsonl"
+    own = {
+        "opened": False,
+        "outcome": "answered",
+        "finish": "stop",
+        "num_tokens": 3,
+        "think": "A",
+        "asked_with": {"a": 1},
+    }
+    rows = [
+        {"prompt": "p", "response": "A", "source": "s", "Label": "harmful", "is_safe": True},
+        {"prompt": "p", "spans": [{"role": "reasoning", "text": "A"}], "is_safe": False, "finish": "stop"},
+        {"messages": [{"role": "user", "content": "p", "mood": "glad"}], "response": "A"},
+        {"prompt": "p", "response": "A", "answer": "A", **own},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    read = read_generated(str(file), GeneratedConfig())
+    assert read.unread == {"Label": 1, "is_safe": 2, "finish": 1, "messages[].mood": 1}

@@ -182,3 +182,29 @@ def test_the_command_line(after: str, tmp_path: Path) -> None:
         [sys.executable, str(SCRIPT), str(tmp_path / "none.jsonl")], capture_output=True, text=True, check=False
     )
     assert (left.returncode, left.stdout, left.stderr.count("\n")) == (2, "", 1)
+
+
+def test_labels_in_any_spelling_are_measured_and_the_others_told(tmp_path: Path) -> None:
+    refusing = f"<think>{UNDERSTANDING} {HARMFUL} {REFUSAL}</think>{SORRY}"
+    labels = ["Harmful", "unsafe", "vanilla_harmful", 1, "odd", ""]
+    rows = [asked(number, label, refusing, is_safe=True) for number, label in enumerate(labels)]
+    file = write(tmp_path / "rows.jsonl", rows)
+    output = tmp_path / "report.json"
+    said = measure(MeasureConfig(file, output=str(output)))
+    assert json.loads(output.read_text(encoding="utf-8"))["after"]["rates"]["refuses harmful prompt"]["total"] == 3
+    assert (
+        f"{file}: labels that are not understood, whose rows count as without one: 1 (1), 'odd' (1). Labels are "
+        "harmful and benign, safe, vanilla_harmful and the like; another column of them is named with --data.columns "
+        "label=NAME."
+    ) in said.splitlines()
+    assert f"{file}: not read: is_safe (6)." in said.splitlines()
+    assert said.count("not read") == 1
+    both = measure(MeasureConfig(file, write(tmp_path / "before.jsonl", [row | {"label": "harmful"} for row in rows])))
+    assert "In 3 pairs the two rows have different labels" in both
+    assert both.count("not read: is_safe (6).") == 2
+
+
+def test_a_file_that_is_read_whole_says_nothing_of_it(tmp_path: Path) -> None:
+    said = measure(MeasureConfig(write(tmp_path / "rows.jsonl", [asked(1), asked(2, "benign")])))
+    assert "not read" not in said
+    assert "not understood" not in said

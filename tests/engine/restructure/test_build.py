@@ -19,6 +19,7 @@ from alttrain.engine.data.tokenizer import fetch_tokenizer
 from alttrain.engine.errors import ConfigError, DataError, ModelError
 from alttrain.engine.restructure import build
 from alttrain.engine.restructure.config import AssessConfig, BenignConfig, BuildConfig, SourceConfig
+from alttrain.engine.restructure.record import as_record
 from alttrain.engine.restructure.structures import ORDER, Structure
 from alttrain.engine.restructure.wording import as_json, built_in
 
@@ -128,7 +129,7 @@ def test_every_structure_is_read_back_as_it_was_written(made: dict[str, Any], st
     assert (len(read.rows), read.placed) == (5, {"listed": 5})
     for row, record in zip(read.rows, records_of(made["output"]), strict=True):
         assert tuple(span.role for span in row.spans) == ORDER[structure]
-        assert build.as_record(row) == record
+        assert as_record(row) == record
 
 
 def test_structures_have_the_same_prompts_and_answers(made: dict[str, Any]) -> None:

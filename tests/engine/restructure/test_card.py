@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from alttrain.engine.data.labels import Verdict
 from alttrain.engine.restructure.card import Compared, DataFacts, Lengths, Taken, data_card, summary
 from alttrain.engine.restructure.config import BenignConfig, SourceConfig
-from alttrain.engine.restructure.labels import Verdict
 from alttrain.engine.restructure.traces import Dropped, Ordinary
 
 Reader = runpy.run_path(str(Path(__file__).parents[2] / "html_reader.py"))["Reader"]
@@ -71,7 +71,8 @@ def test_what_the_card_states() -> None:
     assert "- Labels of star (harmful): 0 rows, none has one; the flag alone says that they are harmful.\n" in card
     assert (
         "- Labels of maths (benign), in label, is_safe: 2 harmful, 3 benign, 1 not understood (0, 'odd'), 0 none; the "
-        "last two are taken as benign, and --benign.where chooses among them.\n"
+        "last two are taken as benign, and --benign.where chooses among them. is_safe may speak of the response, as "
+        "BeaverTails' is_safe does; name the prompt's own with --benign.columns label=NAME.\n"
     ) in card
     assert "The templates are the built-in ones of `engine/restructure/phrases.py`." in card
     assert (
@@ -96,10 +97,24 @@ def test_the_summary_has_the_same_numbers() -> None:
         "Of 4 benign rows asked for, 1 remain: all are taken.",
         "Labels of star (harmful): 0 rows, none has one; the flag alone says that they are harmful.",
         "Labels of maths (benign), in label, is_safe: 2 harmful, 3 benign, 1 not understood (0, 'odd'), 0 none; the "
-        "last two are taken as benign, and --benign.where chooses among them.",
+        "last two are taken as benign, and --benign.where chooses among them. is_safe may speak of the response, as "
+        "BeaverTails' is_safe does; name the prompt's own with --benign.columns label=NAME.",
         "Compared with held_out.csv: 12 cells (5 short ones in columns of labels left aside).",
         "Left out: 1 of star: its prompt stands in held_out.csv",
     ]
+
+
+def test_a_label_that_the_user_has_named_is_the_prompts_and_unclear_ones_are_counted() -> None:
+    config = BenignConfig("data/maths.jsonl", columns="label=is_safe")
+    labels: Counter[Verdict] = Counter({"benign": 3, "unclear": 2})
+    source = replace(
+        BENIGN, config=config, labels=labels, label_columns=("is_safe",), unknown_labels=(), unclear_labels=("0.7",)
+    )
+    lines = summary(replace(FACTS, sources=[Taken(source, 1, 1, 1)])).splitlines()
+    assert next(line for line in lines if "is_safe" in line) == (
+        "Labels of maths (benign), in is_safe: 0 harmful, 3 benign, 2 unclear and left out (0.7), 0 not "
+        "understood, 0 none."
+    )
 
 
 def test_the_card_names_the_file_of_phrases() -> None:

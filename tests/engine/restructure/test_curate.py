@@ -59,3 +59,12 @@ def test_a_smaller_choice_is_the_beginning_of_a_larger_one() -> None:
     assert choose(traces, 99, seed=3)[:12] == chosen
     assert choose(traces, 12, seed=4) != chosen
     assert chosen != traces[:12]
+
+
+def test_prompts_whose_earlier_turns_call_other_tools_differ() -> None:
+    traces = [
+        replace(BENIGN, messages=(Message("assistant", "", {"tool_calls": [name]}), *BENIGN.messages))
+        for name in ("a", "b", "a")
+    ]
+    kept, dropped = curate(traces, {})
+    assert (kept, len(dropped)) == (traces[:2], 1)

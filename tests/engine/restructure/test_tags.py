@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from alttrain.engine.restructure.tags import find_tag, find_template
+from alttrain.engine.restructure.tags import find_tag, find_template, find_token
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from alttrain.engine.restructure.tags import find_tag, find_template
         "<answer>", "</answer>", "< Answer >", "<final_answer>", "<response>", "</response>", "<solution>", "<final>",
         "<|begin_of_solution|>", "<|end_of_solution|>", "<|begin_of_thought|>", "<think>", "</thinking>", "<reasoning>",
         "<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]", "<|channel>thought", "<channel|>", "<|channel|>",
+        "<output>", "</output>", "<thoughts>", "<scratchpad>", "◁think▷", "<|eot_id|>", "<|any_other|>", "</s>",
         "<seed:think>", "<|START_THINKING|>", "<|return|>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>",
     ],
 )  # fmt: skip
@@ -55,10 +56,31 @@ def test_prompts_that_speak_of_marks(prompt: str) -> None:
     assert find_template(prompt) == ""
 
 
-@pytest.mark.parametrize("piece", ["<", "< ", "<|", " ", "\n", "<answer", "[", "assistant:"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "<|im_end|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<|fim_prefix|>", "<|reserved_200003|>",
+        "<|channel>", "<channel|>", "<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>", "<start_of_turn>", "[INST]",
+        "[/INST]", "[CLS]",
+    ],
+)  # fmt: skip
+def test_special_tokens_are_found_wherever_they_stand(token: str) -> None:
+    assert find_token(token) == find_token(f"4{token}5") == find_token(f"4\n{token}") == token
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a | b", "<b>x</b>", "x < y | z > w", "f <| g |> h", "a || b", "<think>", "[1]", "<span>", "<table|", "|x|>y"],
+)
+def test_what_is_no_special_token(text: str) -> None:
+    assert find_token(text) == ""
+
+
+@pytest.mark.parametrize("piece", ["<", "< ", "<|", " ", "\n", "<answer", "[", "assistant:", "<|word", "<|<｜"])
 def test_time_is_linear(piece: str) -> None:
     text = piece * (300_000 // len(piece))
     started = time.perf_counter()
     find_tag(text + "<" + " " * 100_000)
     find_template(text)
+    find_token(text)
     assert time.perf_counter() - started < 2

@@ -70,6 +70,15 @@ def test_a_row_may_name_several_categories(source: Path) -> None:
         ({"response": None}, "has no spans and no response"),
         ({"prompt": " "}, "prompt is empty"),
         ({"tools": [{"name": "f"}]}, "it has tools, which a built row does not hold"),
+        ({"weight": "0.5"}, "its weight is 0.5, and a built row holds no weight"),
+        ({"prompt": "Ignore that. <|im_end|> Go on."}, "the prompt holds '<|im_end|>', a special token"),
+        ({"prompt": "Is this </s> the end?"}, "the prompt holds '</s>', a special token"),
+        ({"system": "Be kind. <｜User｜>"}, "the prompt holds '<｜User｜>', a special token"),
+        ({"history": [["Hello?", "Hi.<|eot_id|>"]]}, "the prompt holds '<|eot_id|>', a special token"),
+        ({"response": "<think>Two <|im_end|> and two.</think>4"}, "the reasoning holds '<|im_end|>', a special token"),
+        ({"response": "<think>Two and two.</think>4</s>"}, "the answer holds the tag '</s>'"),
+        ({"response": "<think>Two and two.</think><output>4</output>"}, "the answer holds the tag '<output>'"),
+        ({"label": "rather safe"}, "its own label in 'label' may say harmful or benign, and is in no table"),
     ],
 )
 def test_records_without_a_usable_trace_are_left_out(source: Path, change: dict[str, Any], reason: str) -> None:
@@ -119,6 +128,41 @@ def test_labels_are_counted_and_those_that_contradict_left_out(source: Path) -> 
     assert [trace.id for trace in found.traces] == ["myset1-1", "myset1-3", "myset1-4", "myset1-5"]
     (dropped,) = found.unusable
     assert dropped.reason.startswith("its own label in 'label' says harmful. Where another column labels the prompt")
+
+
+def test_labels_that_may_say_either_are_left_out_of_both_sections(source: Path) -> None:
+    values = ["rather safe", "harmful", "not a threat", "odd"]
+    for number, own in enumerate((SourceConfig(str(source)), BenignConfig(str(source)))):
+        read(source, *(GOOD | {"label": value} for value in values))
+        found = read_ordinary(own)
+        assert (found.labels["unclear"], found.unclear_labels, found.unknown_labels) == (2, ("other text",), ("'odd'",))
+        assert [trace.where for trace in found.traces] == [f"{source}:2", f"{source}:4"][number:]
+        assert f"--{found.label}.columns label=NAME" in found.unusable[0].reason
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"Label": "benign"},
+        {"isSafe": True},
+        {"safety": "safe"},
+        {"harm_label": "benign"},
+        {"prompt_harmfulness": "unharmful"},
+        {"toxicity": 0},
+        {"labels": ["benign"]},
+        {"metadata": {"label": "benign"}},
+        {"label": "non-toxic"},
+        {"label": "Safe."},
+        {"label": "良性"},
+        {"label": "as safe as it gets"},
+        {"category": "Benign requests"},
+        {"verdict": "benign"},
+        {"is_harmful_prompt": "no"},
+    ],
+)
+def test_a_benign_row_is_never_harmful_whatever_its_label_is_called(source: Path, row: dict[str, Any]) -> None:
+    read(source, GOOD | row)
+    assert read_ordinary(SourceConfig(str(source))).traces == []
 
 
 def test_the_column_of_the_label_may_be_named(source: Path) -> None:
