@@ -26,7 +26,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "text": ("text",),
     "tools": ("tools",),
     "chat_template_kwargs": ("chat_template_kwargs", "template_kwargs"),
-    "weight": ("weight", "loss_weight", "sample_weight", "trainable", "train"),
+    "weight": ("weight", "loss_weight", "sample_weight", "trainable"),
 }
 """Our name of a column -> the names under which sources have it, read where --data.columns names none."""
 
@@ -141,7 +141,8 @@ class Cells:
                 )
             return source_name, self._value(name, source_name)
         found = [each for each in self._candidates(name) if self.values.get(each) is not None]
-        if len(found) > 1 and name not in _FIRST_COUNTS:
+        are_one = all(self.values[each] == self.values[found[0]] for each in found)
+        if len(found) > 1 and not are_one and name not in _FIRST_COUNTS:
             raise DataError(
                 f"has the columns {' and '.join(found)}, and any may be the {name}. "
                 f"Say which with {{flag}} {name}=COLUMN.",

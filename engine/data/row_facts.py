@@ -68,6 +68,10 @@ def read_row_weight(cells: Cells) -> float:
         NothingTrainedError: it is 0.
     """
     name, value = cells.find("weight")
+    # A column of that name may also hold the name of a split.
+    if value is None and "train" not in _unused(cells) and str(cells.values.get("train")).lower() in ("true", "false"):
+        name, value = "train", cells.values["train"]
+        cells.read.add("train")
     weight = 1.0 if value is None else read_weight(value, name)
     if weight == 0:
         raise NothingTrainedError(f"its {name} is 0, so nothing of it is trained.")

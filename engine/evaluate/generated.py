@@ -8,15 +8,16 @@ closes it and none opens it. That decides whether a response without marks is un
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alttrain.engine.data.chat_formats import read_turns
-from alttrain.engine.data.checks import describe_kind, quote_name
+from alttrain.engine.data.checks import quote_name
 from alttrain.engine.data.columns import Cells, Format, parse_columns
 from alttrain.engine.data.formats import parse_item
 from alttrain.engine.data.labels import read_label
 from alttrain.engine.data.responses import find_foreign
+from alttrain.engine.data.row_facts import read_id
 from alttrain.engine.data.sources import Item, read_source, source_stem
 from alttrain.engine.errors import DataError
 from alttrain.engine.evaluate.config import GeneratedConfig
@@ -163,19 +164,6 @@ def _partner_key(row: GeneratedRow, with_id: bool) -> object:
     return (row.key, row.id) if with_id else row.key
 
 
-def read_id(value: Any, default: str) -> str:
-    """Return a row's id as text, so that 7 and "7" are one id; `default` where it has none.
-
-    Raises:
-        DataError: the id is neither text nor a whole number.
-    """
-    if value is None:
-        return default
-    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.strip()):
-        return str(value)
-    raise DataError(f"id is {describe_kind(value)}; it must be text or a whole number.")
-
-
 def _read_item(item: Item, stem: str, row_format: Format) -> tuple[_Response | GeneratedRow, list[str]]:
     """Return the row, and the columns that nobody has read."""
     if isinstance(item.value, dict):
@@ -214,7 +202,10 @@ def _read_response(item: Item, cells: Cells, default_id: str) -> _Response | Non
 
 def _read_listed(item: Item, stem: str, row_format: Format) -> tuple[GeneratedRow, list[str]]:
     """Return a row that lists its spans, or one of plain text, which is reasoning without an end."""
-    found, unread = parse_item(item, stem, row_format)
+    # Labels are read below, in any spelling; training takes one of true or false for a preference.
+    named = row_format.columns.get("label", "label")
+    columns = {ours: theirs for ours, theirs in row_format.columns.items() if ours != "label"}
+    found, unread = parse_item(item, stem, replace(row_format, columns=columns, ignored=row_format.ignored | {named}))
     row, _ = found[-1]
     label, _ = _label(Cells(item.value, row_format))
     roles = [span.role for span in row.spans]

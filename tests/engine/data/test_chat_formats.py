@@ -97,7 +97,10 @@ def test_a_reasoning_column_belongs_to_the_response() -> None:
     ("row", "reason"),
     [
         ({"messages": [USER], "prompt": "x"}, "has both messages and prompt; a row has one of them."),
-        ({"messages": [USER], "conversations": [USER]}, "has the columns messages and conversations, and any may be"),
+        (
+            {"messages": [USER], "conversations": [USER, ASSISTANT]},
+            "has the columns messages and conversations, and any may be",
+        ),
         (
             {"messages": [USER, ASSISTANT], "response": "x"},
             "has a response and an assistant turn at the end of messages;",

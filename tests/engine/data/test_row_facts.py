@@ -57,13 +57,23 @@ def test_what_the_trainer_gives_the_template_is_no_switch(name: str) -> None:
         read_switches(cells({"chat_template_kwargs": {name: 1}}))
 
 
-@pytest.mark.parametrize("name", ["weight", "loss_weight", "sample_weight", "trainable", "train"])
+@pytest.mark.parametrize("name", ["weight", "loss_weight", "sample_weight", "trainable"])
 def test_a_weight_of_0_trains_nothing(name: str) -> None:
     assert read_row_weight(cells({name: 2})) == 2.0
     assert read_row_weight(cells({})) == 1.0
     for value in (0, False):
         with pytest.raises(NothingTrainedError, match=rf"^its {name} is 0, so nothing of it is trained\.$"):
             read_row_weight(cells({name: value}))
+
+
+def test_a_column_called_train_is_a_weight_where_it_is_true_or_false() -> None:
+    for value in (False, "False"):
+        with pytest.raises(NothingTrainedError, match=r"^its train is 0"):
+            read_row_weight(cells({"train": value}))
+    assert read_row_weight(cells({"train": True})) == 1.0
+    split = cells({"train": "train"})
+    assert read_row_weight(split) == 1.0
+    assert split.unread() == ["train"]
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "f-1"), (7, "7"), (7.0, "7"), ("7", "7")])

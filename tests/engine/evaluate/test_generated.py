@@ -82,7 +82,7 @@ def test_marks_of_other_families(tmp_path: Path) -> None:
             r"messages\[0\]\.content is missing, null or empty",
         ),
         (
-            {"messages": [{"role": "user", "content": "p"}], "prompt": "p", "response": "A"},
+            {"messages": [{"role": "user", "content": "p"}], "prompt": "q", "response": "A"},
             "has both messages and prompt",
         ),
         ([], "not an object"),
