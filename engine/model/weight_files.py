@@ -57,7 +57,7 @@ def weight_files(folder: Path) -> list[Path]:
     shards = _shards(index)
     if single.is_file() and shards != [single]:
         raise ModelError(
-            f"stands beside {INDEX}, which names {_some([shard.name for shard in shards])}: some programs load the "
+            f"stands beside {INDEX}, which names {some([shard.name for shard in shards])}: some programs load the "
             f"one, others the other. Delete the older of the two: {WEIGHTS}, or {INDEX} and what it names.",
             where=single,
         )
@@ -65,6 +65,13 @@ def weight_files(folder: Path) -> list[Path]:
         if not shard.is_file():
             raise ModelError(f"no such file, but {INDEX} names it. Fetch the model again.", where=shard)
     return shards
+
+
+def named_tensors(folder: Path) -> set[str] | None:
+    """Return the tensors that the index names; None where the weights stand in one file, which needs none."""
+    if (folder / WEIGHTS).is_file():
+        return None
+    return set(_weight_map(folder / INDEX))
 
 
 def unread_files(folder: Path) -> list[str]:
@@ -143,14 +150,21 @@ def _refuse_other_models(folder: Path) -> None:
 
 def _shards(index: Path) -> list[Path]:
     """Return the files that an index names, in order of their names."""
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        shards = [index.parent / name for name in sorted(names)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError("not an index of safetensors files. Fetch it again.", where=index) from error
-    if not shards:
+    names = set(_weight_map(index).values())
+    if not names:
         raise ModelError("names no file of weights. Fetch it again.", where=index)
-    return shards
+    return [index.parent / name for name in sorted(names)]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if all(isinstance(name, str) for name in weight_map.values()):
+            return weight_map
+        error: Exception | None = None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
+        error = failure
+    raise ModelError("not an index of safetensors files. Fetch it again.", where=index) from error
 
 
 def _no_weights(folder: Path) -> ModelError:
@@ -169,11 +183,12 @@ def _no_weights(folder: Path) -> ModelError:
             where=folder,
         )
     return ModelError(
-        f"{_some(others)}, but neither {WEIGHTS} nor {INDEX}, by which transformers knows the weights. "
+        f"{some(others)}, but neither {WEIGHTS} nor {INDEX}, by which transformers knows the weights. "
         "Fetch the missing one.",
         where=folder,
     )
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -15,7 +15,10 @@ _QUANTISED = (
     "input_scale", "qweight", "qzeros", "scales", "g_idx", "absmax", "quant_map", "nested_absmax", "nested_quant_map",
     "bitsandbytes__nf4", "bitsandbytes__fp4", "SCB", "weight_format",
 )  # fmt: skip
-_RESAVE = "Load it with AutoModelForCausalLM of transformers 5 and save it with save_pretrained."
+_RESAVE = (
+    "Load it with AutoModelForCausalLM of transformers 5, save that elsewhere with save_pretrained, and take its "
+    "weights and config.json."
+)
 
 
 def missing_tensor(name: str, expected: Iterable[str], entries: Mapping[str, Entry], folder: Path) -> ModelError:

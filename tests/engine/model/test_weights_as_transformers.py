@@ -14,6 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+
+from alttrain.engine.config import ModelConfig, RunConfig
+from alttrain.engine.errors import ModelError
+from alttrain.engine.model.backbone import open_backbone
+from alttrain.engine.model.packed_lm import build_model
 from weight_folders import (
     EMBEDDING,
     FILE,
@@ -40,11 +45,6 @@ from weight_folders import (
     tensors_of,
     without_head,
 )  # fmt: skip
-
-from alttrain.engine.config import ModelConfig, RunConfig
-from alttrain.engine.errors import ModelError
-from alttrain.engine.model.backbone import open_backbone
-from alttrain.engine.model.packed_lm import build_model
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,6 @@ TRAINED: dict[str, tuple[str, Change]] = {
             re.sub(r"00001(-of-00002\.safetensors\",)", r"00002\1", (folder / INDEX).read_text(), count=1))),
     ),
     "an index that names no head, tied": ("tied", sharded()),
-    "a tensor that the index does not name": ("llama", after(sharded(), lambda folder: (folder / INDEX).write_text(
-        re.sub(r'"lm_head\.weight": "[^"]+", ', "", (folder / INDEX).read_text())) and None)),
     "frequencies, as older versions saved them": (
         "llama", adding(model__layers__0__self_attn__rotary_emb__inv_freq=torch.ones(6)),
     ),
@@ -127,12 +125,12 @@ TRAINED: dict[str, tuple[str, Change]] = {
     "another case": ("llama", older("MODEL.safetensors")),
 }  # fmt: skip
 TOLD = {
-    "a vision tower": "2 tensors are no part of this model and neither trained nor exported: "
-    "mtp.fc.weight, visual.patch.weight.",
-    "nothing in a tensor": "1 tensors are no part",
-    "a value head": "score.weight, v_head.summary.weight.",
-    "an older shard": "model-00002-of-00002.safetensors; beside them, not read: model-00003-of-00003.safetensors.",
-    "consolidated.safetensors": "weights: model.safetensors; beside them, not read: consolidated.safetensors.",
+    "a vision tower": "weights: the files hold mtp.fc.weight and 1 more, for which this model has no place: neither",
+    "nothing in a tensor": "the files hold extra, for which",
+    "a value head": "the files hold score.weight and 1 more",
+    "an older shard": "weights: read from model-00001-of-00002.safetensors and 1 more; beside it, not read: "
+    "model-00003-of-00003.safetensors.",
+    "consolidated.safetensors": "weights: read from model.safetensors; beside it, not read: consolidated.safetensors.",
     "a variant": "not read: model.fp16.safetensors.",
     "a copy": "not read: model (1).safetensors.",
     "an adapter's weights": "not read: adapter_model.safetensors.",
@@ -177,8 +175,18 @@ REFUSED: dict[str, tuple[str, Change, str, Change | None]] = {
         "llama", after(sharded(), removed("model-00002-of-00002.safetensors")),
         f"/model-00002-of-00002.safetensors: no such file, but {INDEX} names it. Fetch the model again.", None,
     ),
+    "an index that does not name a tensor": (
+        "llama",
+        after(sharded(), lambda folder: (folder / INDEX).write_text(
+            re.sub(r'"lm_head\.weight": "[^"]+", ', "", (folder / INDEX).read_text()))),
+        f"/{INDEX}: does not name {HEAD}, which model-00001-of-00002.safetensors holds: only some programs", resaved,
+    ),
     "an index of nothing": (
         "llama", after(renamed(FILE, SHARD), holding(INDEX, '{"weight_map": {}}')), f"/{INDEX}: names no file", None,
+    ),
+    "an index of numbers": (
+        "llama", after(renamed(FILE, SHARD), holding(INDEX, '{"weight_map": {"a": 5}}')),
+        f"/{INDEX}: not an index of safetensors files", None,
     ),
     "an index that is a list": (
         "llama", after(renamed(FILE, SHARD), holding(INDEX, "[]")), f"/{INDEX}: not an index of safetensors", None,
@@ -241,6 +249,10 @@ REFUSED: dict[str, tuple[str, Change, str, Change | None]] = {
         "tied", tensors_of(lambda held: held.update({HEAD: held[EMBEDDING].clone().index_put_(
             (torch.tensor(-1), torch.tensor(-1)), torch.tensor(9.0))})),
         f"take {HEAD} out of the file", tensors_of(lambda held: held.pop(HEAD)),
+    ),
+    "tied, and a quantised head": (
+        "tied", tensors_of(lambda held: held.update({HEAD: held[EMBEDDING].to(torch.float8_e4m3fn)})),
+        f"{HEAD} is not {EMBEDDING}", tensors_of(lambda held: held.pop(HEAD)),
     ),
     "tied, and a head of another shape": (
         "tied", tensors_of(lambda held: held.update({HEAD: held[EMBEDDING][:-1].clone()})),
