@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import PackedBatch
+from alttrain.engine.distributed.finite import FiniteCheck
 from alttrain.engine.distributed.optimizer import FlatAdamW
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero_settings import deepspeed_settings, import_deepspeed, limit_waiting
@@ -34,7 +35,11 @@ class ZeroEngine:
     """The model and its optimizer, partitioned over the world as --zero.stage says."""
 
     def __init__(self, config: RunConfig, backbone: Backbone, world: World) -> None:
-        """Build the model, fill in its weights and hand it to DeepSpeed; collective over the world."""
+        """Build the model, fill in its weights and hand it to DeepSpeed; collective over the world.
+
+        Raises:
+            ModelError: a weight that was read is NaN or infinite; on every rank.
+        """
         deepspeed = import_deepspeed(world)
         settings = deepspeed_settings(config, backbone)
         construction: AbstractContextManager[Any] = contextlib.nullcontext()
@@ -42,7 +47,11 @@ class ZeroEngine:
             # The dtype comes from `settings`: given one here, DeepSpeed takes bfloat16 wherever float16 is unsupported.
             construction = deepspeed.zero.Init(config_dict_or_path=settings)
         model = build_model(config.model, backbone, world.device, construction)
-        _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype))
+        check = FiniteCheck(world)
+        _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype), check)
+        unfit = check.found()
+        if unfit:
+            raise backbone.weights.not_finite(unfit, getattr(torch, config.model.dtype))
         self.world = world
         self.stage = config.zero.stage
         optimizer = _adamw(model, config)
@@ -157,14 +166,18 @@ def _whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def _fill(model: PackedCausalLM, source: WeightSource, rank: int, dtype: torch.dtype) -> None:
-    """Set every parameter from `source`, one parameter at a time, and under ZeRO-3 only this rank's partition of it."""
+def _fill(model: PackedCausalLM, source: WeightSource, rank: int, dtype: torch.dtype, check: FiniteCheck) -> None:
+    """Set every parameter from `source`, one parameter at a time, and under ZeRO-3 only this rank's partition of it.
+
+    What was set, in the dtype that is trained, is handed to `check`.
+    """
     for full_name, parameter in model.named_parameters():
         name = full_name.removeprefix("causal_lm.")
         assert parameter.dtype == dtype, (name, parameter.dtype)
         if not hasattr(parameter, "ds_tensor"):
             values = source.read(name, tuple(parameter.shape), 0, parameter.numel())
             parameter.view(-1).copy_(values)
+            check.add(name, parameter)
             continue
         shape, numel = _whole_shape(parameter), math.prod(_whole_shape(parameter))
         partition = parameter.ds_tensor
@@ -173,3 +186,4 @@ def _fill(model: PackedCausalLM, source: WeightSource, rank: int, dtype: torch.d
         stop = min(start + partition.numel(), numel)
         partition[: stop - start].copy_(source.read(name, shape, start, stop))
         partition[stop - start :].zero_()  # the last rank's partition is padded
+        check.add(name, partition)

@@ -4,6 +4,7 @@ A folder that would fail an hour into a run, or whose weights do not match its c
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ from alttrain.engine.model.config_files import (
 )
 from alttrain.engine.model.templates import templates_of
 from alttrain.engine.model.tokenizer_files import tokenizer_files
-from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights, Shape, WeightSource
+from alttrain.engine.model.weight_files import Shape
+from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights, WeightSource
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -98,10 +100,10 @@ def open_backbone(config: RunConfig) -> Backbone:
     companions, notes = _companions(folder, model_config, tokenizer, config)
     weights: WeightSource
     if config.model.random_init:
-        weights = RandomWeights(config.seed, float(model_config.initializer_range))
+        weights = RandomWeights(config.seed, _initializer_range(folder, model_config))
     else:
         weights = SafetensorsWeights(folder)
-        weights.check(expected)
+        notes += weights.check(expected)
     return Backbone(folder, model_config, tokenizer, weights, companions, notes)
 
 
@@ -227,6 +229,15 @@ def _check_ids(folder: Path, tokenizer: Any, num_rows: int) -> None:
         )
 
 
+def _initializer_range(folder: Path, model_config: "PretrainedConfig") -> float:
+    value = model_config.initializer_range
+    if not 0 < value < math.inf:
+        raise ModelError(
+            f"initializer_range is {value}; to draw weights it must be a positive number.", where=folder / "config.json"
+        )
+    return float(value)
+
+
 def _check_config(folder: Path, model_config: "PretrainedConfig") -> None:
     family = model_config.model_type
     if family not in FAMILIES:
@@ -235,6 +246,13 @@ def _check_config(folder: Path, model_config: "PretrainedConfig") -> None:
         )
     if getattr(model_config, "quantization_config", None) is not None:
         raise ModelError("the model is quantised; full fine-tuning needs its unquantised files.", where=folder)
+    named = getattr(model_config, "transformers_weights", None)
+    if named is not None:
+        raise ModelError(
+            f"transformers_weights names the file of weights {str(named)[:80]!r}, which only some programs look for. "
+            "Rename that file to model.safetensors and take the key out.",
+            where=folder / "config.json",
+        )
     if getattr(model_config, "use_sliding_window", False):
         raise ModelError(
             "use_sliding_window is true; packed attention is causal over whole documents only.", where=folder

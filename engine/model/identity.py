@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alttrain.engine.model.weights import SafetensorsWeights, read_header
+from alttrain.engine.model.weight_files import read_header
+from alttrain.engine.model.weights import SafetensorsWeights
 
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 """The files beside the weights that decide what a run computes or exports."""

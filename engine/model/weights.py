@@ -5,24 +5,24 @@ partition and no process ever holds the whole model.
 """
 
 import hashlib
-import json
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from safetensors import safe_open
 
 from alttrain.engine.errors import ModelError
-
-Shape = tuple[int, ...]
+from alttrain.engine.model.weight_files import INDEX, Entry, Shape, named_tensors, read_entries, some, unread_files
+from alttrain.engine.model.weight_names import EMBEDDING, HEAD, dropped_names, missing_tensor, unfit_shape
 
 # Quantised files hold integers or 8-bit floats and cannot be trained as they are.
 READABLE_DTYPES = ("F64", "F32", "F16", "BF16")
+# So many elements at a time of head and embedding are compared.
+_COMPARED = 1 << 24
 
 
 class WeightSource(Protocol):
@@ -32,12 +32,9 @@ class WeightSource(Protocol):
         """Return elements `start` to `stop` of the flattened parameter, 1-D, floating point, on the CPU."""
         ...
 
-
-@dataclass(frozen=True)
-class _Entry:
-    file: Path
-    shape: Shape
-    dtype: str
+    def not_finite(self, names: list[str], dtype: torch.dtype) -> ModelError:
+        """Return the error of a source from which these parameters were read with NaN or infinity, as `dtype`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,72 +44,90 @@ class SafetensorsWeights:
     folder: Path
 
     @cached_property
-    def entries(self) -> dict[str, _Entry]:
+    def entries(self) -> dict[str, Entry]:
         """Every tensor of the folder: its file, shape and dtype.
 
         Raises:
-            ModelError: there is no safetensors file, or one is cut short or not in that format.
+            ModelError: as `read_entries`.
         """
-        entries: dict[str, _Entry] = {}
-        for file in self._files():
-            for name, item in read_header(file)[1].items():
-                entries[name] = _Entry(file, tuple(item["shape"]), item["dtype"])
-        return entries
+        return read_entries(self.folder)
 
-    def _files(self) -> list[Path]:
-        index = self.folder / "model.safetensors.index.json"
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-                files = [self.folder / name for name in names]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ModelError("not an index of safetensors files. Fetch it again.", where=index) from error
-        else:
-            files = sorted(self.folder.glob("*.safetensors"))
-        if not files:
-            raise ModelError(
-                "no .safetensors file. Weights are read from safetensors only: convert the model with "
-                "save_pretrained, or give --model.random-init to draw them.",
-                where=self.folder,
-            )
-        for file in files:
-            if not file.is_file():
-                raise ModelError(f"no such file, but {index.name} names it. Fetch the model again.", where=file)
-        return files
+    def check(self, expected: Mapping[str, Shape]) -> tuple[str, ...]:
+        """Check that the files hold the parameters of `expected`, and that training these changes the whole model.
 
-    def check(self, expected: Mapping[str, Shape]) -> None:
-        """Check that the files hold every tensor of `expected`, in its shape, and no tensor of a layer besides.
+        Returns:
+            Sentences about files and tensors of the folder that are not read.
 
         Raises:
-            ModelError: a tensor is missing, has another shape, or is quantised; or the files hold a
-                further tensor of a layer.
+            ModelError: a tensor is missing, has another shape, or is quantised; the files hold a further tensor of a
+                module; or they hold a head of its own where config.json ties it to the embedding.
         """
         entries = self.entries
+        for name in expected:
+            if name not in entries:
+                raise missing_tensor(name, expected, entries, self.folder)
         for name, shape in expected.items():
-            entry = entries.get(name)
-            if entry is None:
-                raise ModelError(
-                    f"no tensor {name}, which its config.json calls for. Fetch the model again.", where=self.folder
-                )
-            if entry.shape != shape:
-                raise ModelError(
-                    f"{name} has shape {entry.shape}, config.json calls for {shape}. "
-                    "Weights and config must be of one model.",
-                    where=entry.file,
-                )
+            entry = entries[name]
             if entry.dtype not in READABLE_DTYPES:
                 raise ModelError(
                     f"{name} is stored as {entry.dtype}; full fine-tuning needs one of "
                     f"{', '.join(READABLE_DTYPES)}. Take the model's unquantised files.",
                     where=entry.file,
                 )
-        for name in sorted(entries.keys() - expected.keys()):
-            if name.startswith("model.layers.") and not name.endswith("rotary_emb.inv_freq"):
+            if entry.shape != shape:
+                raise unfit_shape(name, shape, entry)
+        self._check_index(expected)
+        dropped = dropped_names(expected, entries)
+        if HEAD in entries and HEAD not in expected:
+            self._check_tied_head()
+        return tuple(self._notes(dropped))
+
+    def _check_index(self, expected: Mapping[str, Shape]) -> None:
+        """Refuse an index without one of the parameters: transformers 4 then draws it at random."""
+        named = named_tensors(self.folder)
+        for name in expected:
+            if named is not None and name not in named:
                 raise ModelError(
-                    f"holds {name}, which config.json does not call for, so it would be lost. "
-                    "Weights and config must be of one model.",
-                    where=entries[name].file,
+                    f"does not name {name}, which {self.entries[name].file.name} holds: only some programs would read "
+                    "it. Fetch the index again, or load the folder with transformers 5 and save it with "
+                    "save_pretrained.",
+                    where=self.folder / INDEX,
                 )
+
+    def _check_tied_head(self) -> None:
+        """Refuse a head that is not the embedding, though config.json says so.
+
+        transformers 5 keeps such a head, transformers 4 and inference servers take the embedding for it.
+        """
+        head, embedding = self.entries[HEAD], self.entries[EMBEDDING]
+        size = math.prod(embedding.shape)
+        is_comparable = head.shape == embedding.shape and head.dtype in READABLE_DTYPES
+        if not is_comparable or not all(
+            bool((self._piece(HEAD, start, size) == self._piece(EMBEDDING, start, size)).all())
+            for start in range(0, size, _COMPARED)
+        ):
+            raise ModelError(
+                f"{HEAD} is not {EMBEDDING}, though config.json ties them (tie_word_embeddings is true): some programs "
+                "keep this head, others drop it. Set tie_word_embeddings to false in config.json to train both, or "
+                f"take {HEAD} out of the file.",
+                where=head.file,
+            )
+
+    def _piece(self, name: str, start: int, size: int) -> torch.Tensor:
+        return self.read(name, self.entries[name].shape, start, min(start + _COMPARED, size))
+
+    def _notes(self, dropped: list[str]) -> list[str]:
+        notes = []
+        files = unread_files(self.folder)
+        if files:
+            read = sorted({entry.file.name for entry in self.entries.values()})
+            notes.append(f"weights: read from {some(read)}; beside it, not read: {some(files)}.")
+        if dropped:
+            notes.append(
+                f"weights: the files hold {some(dropped)}, for which this model has no place: neither trained nor "
+                "exported."
+            )
+        return notes
 
     def read(self, name: str, shape: Shape, start: int, stop: int) -> torch.Tensor:
         """Return elements `start` to `stop` of the flattened tensor; only the rows they lie in are read."""
@@ -122,27 +137,27 @@ class SafetensorsWeights:
             rows: torch.Tensor = file.get_slice(name)[first_row:last_row]
         return rows.reshape(-1)[start - first_row * row : stop - first_row * row]
 
-
-def read_header(file: Path) -> tuple[int, dict[str, Any]]:
-    """Return where the data of a safetensors file begin, and its header: 8 bytes of length, JSON, then the data.
-
-    Raises:
-        ModelError: the file is cut short, or not in that format.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        prefix = stream.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        text = stream.read(length) if 8 + length <= size else b""
-    try:
-        header: dict[str, Any] = json.loads(text)
-        header.pop("__metadata__", None)
-        end = 8 + length + max((item["data_offsets"][1] for item in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"not a whole safetensors file ({size} bytes). Fetch it again.", where=file) from error
-    if end != size:
-        raise ModelError(f"{size} bytes, but its header describes {end}: the file is cut. Fetch it again.", where=file)
-    return 8 + length, header
+    def not_finite(self, names: list[str], dtype: torch.dtype) -> ModelError:
+        """Return the error; the first of the tensors is read again to say whether it is so in the file."""
+        name, entry = names[0], self.entries[names[0]]
+        more = f" ({len(names) - 1} more tensors likewise)" if len(names) > 1 else ""
+        values = self.read(name, entry.shape, 0, math.prod(entry.shape))
+        bad = int((~values.isfinite()).sum())
+        if bad:
+            reason = (
+                f"{bad} of the {values.numel()} numbers of {name} are NaN or infinite{more}. "
+                "Fetch the model again, or take an earlier state of it: these weights cannot be trained."
+            )
+        elif not bool(values.to(dtype).isfinite().all()):
+            kind = str(dtype).removeprefix("torch.")
+            reason = f"{name} holds {float(values.double().abs().max()):.4g}, which is infinite in {kind}{more}. " + (
+                "Give --model.dtype float32, if the model is meant to have such weights."
+                if dtype != torch.float32 and bool(values.float().isfinite().all())
+                else "No dtype that is trained can hold it: take an earlier state of the model."
+            )
+        else:
+            reason = f"{name} was read as NaN or infinite on another rank{more}. Compare the folders of the nodes."
+        return ModelError(reason, where=entry.file)
 
 
 @dataclass(frozen=True)
@@ -162,3 +177,10 @@ class RandomWeights:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
         values = torch.empty(math.prod(shape)).normal_(0.0, self.standard_deviation, generator=generator)
         return values[start:stop]
+
+    def not_finite(self, names: list[str], dtype: torch.dtype) -> ModelError:
+        """Return the error: the numbers are as large as the standard deviation makes them."""
+        return ModelError(
+            f"initializer_range is {self.standard_deviation}: weights drawn with it are infinite in "
+            f"{str(dtype).removeprefix('torch.')}. Give a smaller one in config.json."
+        )

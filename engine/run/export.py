@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alttrain.engine.config import RunConfig
+from alttrain.engine.distributed.finite import FiniteCheck
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
+from alttrain.engine.errors import DivergenceError
 from alttrain.engine.files import write_whole
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.model.tokenizer_files import write_contents
@@ -25,7 +27,11 @@ SHARD_BYTES = 4 * 2**30
 
 
 def export_model(engine: ZeroEngine, backbone: Backbone, config: RunConfig, folder: RunFolder, world: World) -> None:
-    """Write OUT/model; an older OUT/model is replaced only when the new one is whole. Collective."""
+    """Write OUT/model; an older OUT/model is replaced only when the new one is whole. Collective.
+
+    Raises:
+        DivergenceError: a weight is NaN or infinite; then nothing is left of the new one, on no rank.
+    """
     incoming = folder.path / ".model.incoming"
     if world.is_first:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -64,13 +70,28 @@ def shard_name(index: int, count: int) -> str:
 
 
 def _write_shards(engine: ZeroEngine, shards: list[list[str]], first: int, folder: Path, world: World) -> None:
-    """Gather as many shards as there are ranks, one for each, then write them all at the same time."""
+    """Gather as many shards as there are ranks, one for each, then write them all at the same time.
+
+    A rank looks for NaN and infinity in what it keeps, and none writes before all have said what they found.
+    """
     tensors: dict[str, Tensor] = {}
+    check = FiniteCheck(world)
     for index in range(first, min(first + world.size, len(shards))):
         for name in shards[index]:
             with engine.gathered(name) as whole:
-                if world.rank == index - first:
+                is_kept = world.rank == index - first
+                check.add(name, whole if is_kept else None)
+                if is_kept:
                     tensors[name] = whole.to("cpu", copy=True).contiguous()
+    unfit = check.found()
+    if unfit:
+        if world.is_first:
+            shutil.rmtree(folder, ignore_errors=True)
+        more = f", and so do {len(unfit) - 1} more tensors" if len(unfit) > 1 else ""
+        raise DivergenceError(
+            f"{unfit[0]} holds NaN or infinity after the last step{more}: no model is exported, and one that was "
+            "exported before is left. Start a new run with a lower --optim.lr."
+        )
     if tensors:
         file = folder / shard_name(first + world.rank, len(shards))
         save_file(tensors, file, metadata={"format": "pt"})

@@ -101,9 +101,9 @@ BAD_MODELS: dict[str, tuple[Edit, str]] = {
     "cut in its header": (cut(99), "/model.safetensors: not a whole safetensors file (99 bytes). Fetch it again."),
     "cut in its data": (cut(-1), " bytes, but its header describes "),
     "broken index": (holding(INDEX, "{}"), f"/{INDEX}: not an index of safetensors files. Fetch it again."),
-    "missing shard": (
+    "an older index": (
         holding(INDEX, '{"weight_map": {"a": "b.safetensors"}}'),
-        f"/b.safetensors: no such file, but {INDEX} names it. Fetch the model again.",
+        f"/model.safetensors: stands beside {INDEX}, which names b.safetensors: some programs load the one",
     ),
     "wider config": (config(hidden_size=96), "calls for (264, 96). Weights and config must be of one model."),
     "other MLP": (config(intermediate_size=81), "has shape (80, 48), config.json calls for (81, 48). Weights and"),

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "alttrain_7b.py"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -88,4 +90,18 @@ def test_torchrun_reports_a_flag_once(tmp_path: Path, run_ranks: Run, flags: lis
     done = run_ranks(2, RECIPE, *flags, "--optim.lr", "fast", check=False)
     assert_left_with_2(done.stderr)
     assert done.stderr.count("Error parsing --optim.lr") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_weight_that_is_nan_ends_every_rank(tmp_path: Path, run_ranks: Run, flags: list[str]) -> None:
+    """Under ZeRO-3 only the second process reads it; both end, before anything is written, and it is said once."""
+    rows, file = tmp_path / "rows.jsonl", tmp_path / "model" / "model.safetensors"
+    rows.write_text('{"id": "a", "prompt": "?", "spans": [{"role": "answer", "text": "It is noon."}]}\n')
+    tensors = load_file(file)
+    tensors["model.norm.weight"][-1] = torch.nan
+    save_file(tensors, file)
+    done = run_ranks(2, RECIPE, *flags, "--zero.stage", "3", "--schedule.steps", "1", check=False)
+    assert_left_with_2(done.stderr)
+    wanted = f"{file}: 1 of the 48 numbers of model.norm.weight are NaN or infinite."
+    assert sum(line.startswith(wanted) for line in done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()

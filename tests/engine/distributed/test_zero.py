@@ -5,6 +5,7 @@ What several ranks and stages owe to one another is in tests/distributed.
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +13,18 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from alttrain.engine.config import LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.distributed import zero, zero_settings
+from alttrain.engine.distributed.finite import FiniteCheck
 from alttrain.engine.distributed.optimizer import FlatAdamW
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
+from alttrain.engine.errors import ModelError
 from alttrain.engine.model.backbone import open_backbone
 from alttrain.engine.trace.roles import ROLES, Example
 
@@ -196,11 +199,44 @@ class Counting:
     def read(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> Tensor:
         return torch.arange(start, stop).float()
 
+    def not_finite(self, names: list[str], dtype: torch.dtype) -> ModelError:
+        raise AssertionError("every number is finite")
+
 
 @pytest.mark.parametrize(("rank", "values"), [(0, [0, 1, 2, 3]), (1, [4, 5, 0, 0]), (2, [0, 0, 0, 0])])
 def test_each_rank_reads_its_partition_and_pads_it_with_zeros(rank: int, values: list[int]) -> None:
     model: Any = nn.Module()
     model.weight = nn.Parameter(torch.empty(0))
     model.weight.ds_tensor, model.weight.ds_shape = torch.full((4,), torch.nan), (2, 3)
-    zero._fill(model, Counting(), rank, torch.float32)
+    check = FiniteCheck(World(rank=rank, local_rank=0, size=1, device=torch.device("cpu")))
+    zero._fill(model, Counting(), rank, torch.float32, check)
     assert model.weight.ds_tensor.tolist() == values
+    assert check.found() == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "reason"),
+    [
+        ("float32", torch.nan, r"1 of the 48 numbers of model\.norm\.weight are NaN or infinite\. Fetch"),
+        ("bfloat16", -torch.inf, r"1 of the 48 numbers of model\.norm\.weight are NaN or infinite\. Fetch"),
+        (
+            "bfloat16",
+            3.4e38,
+            r"model\.norm\.weight holds 3\.4e\+38, which is infinite in bfloat16\. Give --model",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stage", [1, 3])
+def test_weights_that_are_not_finite_are_refused(
+    world: World, model: Path, tmp_path: Path, stage: int, dtype: Any, value: float, reason: str
+) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][-1] = value
+    save_file(tensors, folder / "model.safetensors")
+    config = RunConfig(
+        model=ModelConfig(path=str(folder), dtype=dtype, checkpointing="off", kernels="torch"),
+        zero=ZeroConfig(stage=stage),
+    )
+    with pytest.raises(ModelError, match=reason):
+        ZeroEngine(config, open_backbone(config), world)

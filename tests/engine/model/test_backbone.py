@@ -63,6 +63,17 @@ def test_random_weights_are_of_the_seed_and_the_configs_spread(folders: dict[str
     assert opened(folders["qwen2"], random_init=True).weights == RandomWeights(7, 0.2)
 
 
+@pytest.mark.parametrize("value", [0.0, -0.1, float("nan"), float("inf")])
+def test_a_spread_that_draws_no_weights_is_refused(
+    write_model: Callable[..., Path], tmp_path: Path, value: float
+) -> None:
+    folder = write_model(tmp_path / "flat", save_weights=False)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "initializer_range": value}))
+    with pytest.raises(ModelError, match=rf"config\.json: initializer_range is {value}; to draw weights"):
+        opened(folder, random_init=True)
+
+
 def test_a_tied_head_is_not_asked_of_the_files(tmp_path: Path, write_model: Callable[..., Path]) -> None:
     folder = write_model(tmp_path / "tied", tied=True)
     assert "lm_head.weight" not in SafetensorsWeights(folder).entries

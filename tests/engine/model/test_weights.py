@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from alttrain.engine.errors import ModelError
+from alttrain.engine.model import weights
 from alttrain.engine.model.weights import RandomWeights, SafetensorsWeights
 
 TENSORS = {"a.weight": torch.arange(35.0).view(7, 5), "b.bias": torch.arange(4.0), "c": torch.ones(2, 3, 2)}
@@ -91,6 +92,51 @@ def test_shards_are_those_of_the_index(folder: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"a.weight": "model-00002-of-00002.safetensors"}}))
     with pytest.raises(ModelError, match=r"no such file, but model\.safetensors\.index\.json names it"):
         SafetensorsWeights(folder).check({})
+
+
+def told(folder: Path, name: str, values: list[float], dtype: torch.dtype, stored: torch.dtype = torch.float32) -> str:
+    save_file({name: torch.tensor(values, dtype=stored), "other": torch.ones(1)}, folder / "model.safetensors")
+    error = SafetensorsWeights(folder).not_finite([name, "other"], dtype)
+    assert str(error).startswith(str(folder / "model.safetensors"))
+    return error.sentence
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_source_that_is_not_finite_is_told_by_name(tmp_path: Path, value: float) -> None:
+    sentence = told(tmp_path, "a", [1.0, value, value, 2.0], torch.bfloat16, torch.bfloat16)
+    assert sentence.startswith("2 of the 4 numbers of a are NaN or infinite (1 more tensors likewise). Fetch the model")
+
+
+def test_a_number_beyond_the_dtype_that_is_trained_is_told(tmp_path: Path) -> None:
+    """Rounding to bfloat16 makes the largest numbers of float32 infinite."""
+    assert told(tmp_path, "a", [-3.4e38, 1.0], torch.bfloat16).startswith(
+        "a holds 3.4e+38, which is infinite in bfloat16 (1 more tensors likewise). Give --model.dtype float32"
+    )
+    for dtype, kind in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):
+        sentence = told(tmp_path, "a", [1e39], dtype, torch.float64)
+        assert sentence.startswith(f"a holds 1e+39, which is infinite in {kind}")
+        assert "No dtype that is trained can hold it" in sentence
+
+
+def test_what_only_another_rank_read_is_told(tmp_path: Path) -> None:
+    assert "a was read as NaN or infinite on another rank" in told(tmp_path, "a", [1.0], torch.float32)
+
+
+def test_a_tied_head_is_compared_with_the_embedding_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_COMPARED", 7)
+    embedding = torch.arange(20.0).view(5, 4)
+    for place in range(20):
+        head = embedding.clone()
+        head.view(-1)[place] += 1
+        save_file({"model.embed_tokens.weight": embedding, "lm_head.weight": head}, tmp_path / "model.safetensors")
+        with pytest.raises(ModelError, match=r"lm_head\.weight is not model\.embed_tokens\.weight"):
+            SafetensorsWeights(tmp_path).check({"model.embed_tokens.weight": (5, 4)})
+    save_file({"model.embed_tokens.weight": embedding, "lm_head.weight": embedding + 0}, tmp_path / "model.safetensors")
+    assert SafetensorsWeights(tmp_path).check({"model.embed_tokens.weight": (5, 4)}) == ()
+
+
+def test_random_weights_that_are_infinite_are_told() -> None:
+    assert "initializer_range is 1e+39" in str(RandomWeights(0, 1e39).not_finite(["a"], torch.float32))
 
 
 def test_random_weights_depend_on_seed_and_name_alone() -> None:
