@@ -204,7 +204,10 @@ def _check_unread_reasoning(cells: Cells) -> None:
 def _listed(spans: Any) -> list[Span]:
     if not isinstance(spans, list) or not spans:
         raise DataError(f"spans is {describe_kind(spans)}; it must be a list with at least one span.")
-    return [_span(span, f"spans[{index}]") for index, span in enumerate(spans)]
+    read = [_span(span, f"spans[{index}]") for index, span in enumerate(spans)]
+    if not any(span.text.strip() for span in read):
+        raise DataError("spans hold no text; a row trains the text of its spans. Write it, or take the row out.")
+    return read
 
 
 def _span(span: Any, name: str) -> Span:

@@ -12,6 +12,7 @@ import torch
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import Collator, StepBatch
+from alttrain.engine.data.dataset import shared_prompts
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.report.run_report import write_report
@@ -109,6 +110,11 @@ def _announce(config: RunConfig, run: Preparation, world: World, done: int, kern
     lines = [f"train: {run.train_set.report.summary()}"]
     if run.eval_set.examples:
         lines.append(f"held out: {run.eval_set.report.summary()}")
+        if shared := shared_prompts(run.train_set, run.eval_set):
+            lines.append(
+                f"held out: {len(shared)} rows have the prompt of a row that is trained, and say nothing of new prompts: "
+                f"{', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}"
+            )
     if config.resume:
         lines.append(f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting")
     lines.append(f"{run.plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}")

@@ -106,7 +106,8 @@ def _raise(error: BaseException) -> None:
 
 
 def _contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Return what each file holds and when it was written, and which folders there are."""
     return {
-        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        path: (path.stat().st_mtime_ns, path.read_bytes()) if path.is_file() else (0, b"")
         for path in sorted(folder.rglob("*"))
     }

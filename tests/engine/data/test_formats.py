@@ -136,6 +136,7 @@ def _span(**changes: Any) -> dict[str, Any]:
         (_with(id=""), "id is empty text; it must be text or a whole number."),
         (_with(id=True), "id is true or false; it must be text or a whole number."),
         (_with(spans=[]), "spans is an empty list; it must be a list with at least one span."),
+        (_with(spans=[{"role": "answer", "text": " "}]), "spans hold no text; a row trains the text of its spans."),
         (_with(spans="x"), "spans is other text; it must be a list with at least one span."),
         (
             _with(spans=None),

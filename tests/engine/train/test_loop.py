@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alttrain.engine.config import DataConfig, RunConfig, ZeroConfig
 from alttrain.engine.distributed.world import World
-from alttrain.engine.trace.roles import ROLES
+from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.engine.train import loop
 from alttrain.engine.train.preparation import Preparation
 
@@ -110,7 +110,8 @@ class Report:
 
 
 def dataset(text: str, num_examples: int) -> Any:
-    return SimpleNamespace(examples=list(range(num_examples)), report=Report(text))
+    examples = [Example(str(index), [index], [0], f"{text}:{index}") for index in range(num_examples)]
+    return SimpleNamespace(examples=examples, report=Report(text))
 
 
 TRAIN, HELD_OUT, NONE = dataset("9 of 10 rows", 9), dataset("3 of 3 rows", 3), dataset("0 of 0 rows", 0)
@@ -133,7 +134,10 @@ def test_what_was_read_and_what_will_be_done_is_said(capsys: pytest.CaptureFixtu
         "40 steps on 2 ranks, ZeRO stage 3\na note on the model\nkernels: PyTorch, lean\n",
     )
     assert announced(capsys) == rows + plan
-    assert announced(capsys, eval_set=HELD_OUT) == f"{rows}held out: 3 of 3 rows\n{plan}"
+    shared = "held out: 3 rows have the prompt of a row that is trained, and say nothing of new prompts: " + (
+        "3 of 3 rows:0, 3 of 3 rows:1, 3 of 3 rows:2\n"
+    )
+    assert announced(capsys, eval_set=HELD_OUT) == f"{rows}held out: 3 of 3 rows\n{shared}{plan}"
     assert announced(capsys, resume=True, done=20) == f"{rows}going on after step 20\n{plan}"
     assert announced(capsys, resume=True) == f"{rows}no checkpoint in runs/it: starting\n{plan}"
 
