@@ -3,17 +3,20 @@
 torch is imported only after the flags have been read, so that `--help` answers at once.
 """
 
+import dataclasses
 import io
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.config_checks import validate
+from alttrain.engine.console import outlive_readers
 from alttrain.engine.errors import AlttrainError
 
 Settings = TypeVar("Settings")
@@ -21,8 +24,9 @@ Settings = TypeVar("Settings")
 
 def main(recipe: RunConfig) -> None:
     """Run `recipe` with the command line's changes and end the process: exit code 0, or 2 after an `AlttrainError`."""
-    config = _read_flags(recipe)
-    with exit_on_user_error():
+    outlive_readers()
+    config = expand_home(_read_flags(recipe))
+    with exit_on_user_error(), exit_on_interrupt(config.output):
         validate(config)
         from alttrain.engine.train.loop import train
 
@@ -50,8 +54,8 @@ def run_program(
         config = tyro.cli(settings, description=description)
     else:
         config = tyro.cli(type(settings), default=settings, description=description)
-    with exit_on_user_error():
-        text = program(config)
+    with exit_on_user_error(), exit_on_interrupt(""):
+        text = program(expand_home(config))
     if text:
         sys.stdout.write(f"{text}\n")
 
@@ -61,9 +65,11 @@ def _read_flags(recipe: RunConfig) -> RunConfig:
     import tyro
 
     error_output = io.StringIO()
+    # The deepspeed launcher tells each process its local rank by a flag, and by the environment too.
+    words = [word for word in sys.argv[1:] if not re.fullmatch(r"--local[-_]rank=\d+", word)]
     try:
         with redirect_stderr(error_output):
-            return tyro.cli(RunConfig, default=recipe, description=sys.modules["__main__"].__doc__)
+            return tyro.cli(RunConfig, args=words, default=recipe, description=sys.modules["__main__"].__doc__)
     except SystemExit as exit_request:
         if exit_request.code:
             _wait_for_local_rank_0()
@@ -87,6 +93,33 @@ def exit_on_user_error() -> Iterator[None]:
         sys.stderr.flush()
         # sys.exit would hang: interpreter shutdown waits for collectives that other ranks will never join.
         os._exit(2)
+
+
+@contextmanager
+def exit_on_interrupt(output: str) -> Iterator[None]:
+    """End with one sentence and exit code 130 on Ctrl-C; `output` is the folder of the run that may go on, if any."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            way_on = f" What {output} holds can be gone on with by --resume." if output else ""
+            sys.stderr.write(f"\nstopped by Ctrl-C.{way_on}\n")
+            sys.stderr.flush()
+        os._exit(130)
+
+
+def expand_home(settings: Settings) -> Settings:
+    """Return the settings with the home folder in the place of each `~/`, which shells leave in --output=~/run."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            changes[field.name] = expand_home(value)
+        elif isinstance(value, str):
+            changes[field.name] = os.path.expanduser(value) if value.startswith("~") else value
+        elif isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+            changes[field.name] = tuple(os.path.expanduser(item) if item.startswith("~") else item for item in value)
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 
 def _wait_for_local_rank_0() -> None:

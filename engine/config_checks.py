@@ -8,6 +8,8 @@ from alttrain.engine.config import DataConfig, LossConfig, RunConfig
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.thinking import MARKS
 
+MAX_EPOCHS = 10_000
+
 
 def validate(config: RunConfig) -> None:
     """Check everything about `config` that needs nothing but its values.
@@ -86,6 +88,18 @@ def _check_ranges(config: RunConfig) -> None:
     if config.batch.examples == 0 and config.batch.tokens == 0:
         raise ConfigError(
             "is 0 and batch.tokens is 0 too: give one of them, the size of a step.", flag="--batch.examples"
+        )
+    if config.batch.tokens and not schedule.steps and schedule.epochs > MAX_EPOCHS:
+        raise ConfigError(
+            f"is {schedule.epochs}, and with --batch.tokens every epoch is planned before the first step, at most "
+            f"{MAX_EPOCHS}. Say --schedule.steps instead.",
+            flag="--schedule.epochs",
+        )
+    if config.eval.every and not config.data.eval:
+        raise ConfigError(
+            f"is {config.eval.every} and --data.eval is empty, so nothing would be evaluated. Name held-out rows, or "
+            "leave it out.",
+            flag="--eval.every",
         )
     if schedule.epochs == 0 and schedule.steps == 0:
         raise ConfigError(

@@ -20,7 +20,7 @@ from pathlib import Path
 # other. A room of engine/ is a folder, or a file at its top.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("kernels",),
-    ("engine/errors", "engine/files", "engine/config", "engine/thinking", "engine/version"),
+    ("engine/errors", "engine/files", "engine/config", "engine/console", "engine/thinking", "engine/version"),
     ("engine/config_checks", "engine/report", "engine/trace"),
     ("engine/data",),
     ("engine/restructure", "engine/evaluate", "engine/model"),
@@ -31,7 +31,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("recipes",),
 )
 # The ground is a line of files that may use each other; everywhere else neighbours are strangers.
-NEIGHBOURS = ("engine/errors", "engine/files", "engine/config", "engine/thinking", "engine/version")
+NEIGHBOURS = ("engine/errors", "engine/files", "engine/config", "engine/console", "engine/thinking", "engine/version")
 LEVELS = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Import name -> folder; the two folders of recipes/ that are installed count as recipes.
 FOLDERS = {

@@ -89,6 +89,12 @@ class Dataset:
         return [len(example.input_ids) for example in self.examples]
 
 
+def shared_prompts(train: Dataset, held_out: Dataset) -> list[str]:
+    """Return the `file:line` of each held-out row whose prompt, or whose plain text, is that of a training row too."""
+    trained = {_prompt_ids(example) for example in train.examples}
+    return [example.where for example in held_out.examples if _prompt_ids(example) in trained]
+
+
 def load_dataset(
     files: Sequence[str], config: DataConfig, loss: LossConfig, tokenizer: Tokenizer, max_tokens: int
 ) -> Dataset:
@@ -149,6 +155,15 @@ def _refuse(error: DataError, skipped: list[str] | None) -> None:
     if skipped is None:
         raise error
     skipped.append(str(error))
+
+
+def _prompt_ids(example: Example) -> tuple[int, ...]:
+    given = tuple(
+        token
+        for token, span_id in zip(example.input_ids, example.span_ids, strict=True)
+        if span_id == SPAN_IDS["prompt"]
+    )
+    return given or tuple(example.input_ids)
 
 
 def _fit(examples: Iterable[Example], config: DataConfig, max_tokens: int, skipped: list[str]) -> list[Example]:

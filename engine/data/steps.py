@@ -84,11 +84,15 @@ class Plan:
         assert lengths, "a dataset without examples is refused where it is read"
         self._lengths, self._batch, self._seed = lengths, batch, seed
         self._cached: tuple[int, list[list[int]]] = (-1, [])
-        self._starts = [0]  # the first step of each epoch planned so far, and of the one after
-        self._steps_of(0)  # raises here, before anything is written, if an example is longer than batch.tokens
-        for epoch in range(0 if schedule.steps else schedule.epochs):
-            self._starts.append(self._starts[-1] + len(self._steps_of(epoch)))
-        self.num_steps: int = schedule.steps or self._starts[-1]
+        # Where a step has so many tokens, not examples: the first step of each epoch planned so far, and the one after.
+        self._starts = [0]
+        # Raises here, before anything is written, if an example is longer than batch.tokens.
+        self._per_epoch = 0 if batch.tokens else len(self._steps_of(0))
+        if batch.tokens:
+            self._steps_of(0)
+            for epoch in range(0 if schedule.steps else schedule.epochs):
+                self._starts.append(self._starts[-1] + len(self._steps_of(epoch)))
+        self.num_steps: int = schedule.steps or self._per_epoch * schedule.epochs or self._starts[-1]
 
     def examples_of(self, step: int) -> list[int]:
         """Return the example indices of `step`, counted from 0 over the whole run."""
@@ -117,6 +121,8 @@ class Plan:
 
     def _locate(self, step: int) -> tuple[int, int]:
         assert 0 <= step < self.num_steps, (step, self.num_steps)
+        if self._per_epoch:
+            return divmod(step, self._per_epoch)
         while self._starts[-1] <= step:
             self._starts.append(self._starts[-1] + len(self._steps_of(len(self._starts) - 1)))
         epoch = bisect_right(self._starts, step) - 1

@@ -1,24 +1,27 @@
-"""This process's rank, device and process group, read once from the launcher's environment.
-
-torchrun sets the variables. A run under plain `python` has one process, for which the same variables are set here, so
-that the rest of the code need not tell the two apart.
-"""
+"""This process's rank, device and process group, and the steps that all processes of a run take together."""
 
 import datetime
 import os
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from alttrain.engine.errors import ConfigError
+from alttrain.engine.distributed.launcher import find_place, place_name
+from alttrain.engine.errors import AlttrainError, ConfigError
+
+Result = TypeVar("Result")
 
 # How long a collective waits for the other ranks. gloo's default is thirty minutes; reading a 32B's weights from a slow
 # disk may take one rank several minutes.
 TIMEOUT = datetime.timedelta(minutes=15)
+
+
+class OtherRankError(AlttrainError):
+    """Another rank cannot go on, so that this one cannot either."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,13 @@ class World:
         """Join the process group that the launcher describes.
 
         Raises:
-            ConfigError: the node has fewer GPUs than processes.
+            ConfigError: the environment does not say which process this is, or the node has fewer GPUs than processes.
         """
-        if "RANK" not in os.environ:
-            _describe_world_of_one()
-        rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-        size = int(os.environ["WORLD_SIZE"])
-        device = _device(local_rank)
+        place = find_place(os.environ)
+        device = _device(place.local_rank)
         backend = "cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
-        return cls(rank=rank, local_rank=local_rank, size=size, device=device)
+        dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=TIMEOUT)
+        return cls(rank=place.rank, local_rank=place.local_rank, size=place.size, device=device)
 
     def __enter__(self) -> Self:
         return self
@@ -75,19 +75,37 @@ class World:
             dist.all_reduce(reduced, op=operation)
         return reduced
 
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, by rank, on every rank."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def together(self, prepare: Callable[[], Result]) -> Result:
+        """Return what `prepare` returns here, once it has returned on every rank.
+
+        Raises:
+            AlttrainError: it failed here, or on another rank, so that every rank ends as soon as all have tried.
+        """
+        failure: Exception | None = None
+        result: Result | None = None
+        try:
+            result = prepare()
+        except Exception as error:  # whatever it is, the other ranks must not wait for this one
+            failure = error
+        said = f"{place_name(self.rank)}: {failure}" if failure else ""
+        failed = [each for each in self.gather(said) if each]
+        if failure:
+            raise failure
+        if failed:
+            raise OtherRankError(f"{failed[0]} ({len(failed)} of {self.size} ranks failed)")
+        return result  # type: ignore[return-value]  # it returned, as nothing failed
+
     def barrier(self) -> None:
         """Wait until every rank has called this."""
         if self.size > 1:
             dist.barrier()
-
-
-def _describe_world_of_one() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ.update(
-        RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
 
 
 def _device(local_rank: int) -> torch.device:

@@ -38,6 +38,8 @@ def exported_config(source: Mapping[str, Any], config: "PretrainedConfig", **fac
             the end of a row.
     """
     exported = {key: value for key, value in source.items() if key != "auto_map"}
+    if Path(str(exported.get("_name_or_path", ""))).is_absolute():
+        del exported["_name_or_path"]  # a folder of the machine on which the source was written
     for name in DEFAULTS:
         value = getattr(config, name, None)
         if exported.get(name) is None and value is not None:

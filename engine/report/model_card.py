@@ -6,22 +6,22 @@ from typing import Any
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.files import read_lines
+from alttrain.engine.report.public import without_folders
 from alttrain.engine.report.tables import Table, cell_text, markdown_code, markdown_table
 
 
 def model_card(config: RunConfig, folder: Path) -> str:
     """Return the card as Markdown with the hub's front matter; its figures come from the run folder `folder`."""
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return "\n".join(
-        [
-            *_front_matter(config),
-            *_method(config, record),
-            *_loss_weights(config),
-            *_data(record["data"]),
-            *_metrics(folder),
-            "",
-        ]
-    )
+    lines = [
+        *_front_matter(config),
+        *_method(config, record),
+        *_loss_weights(config),
+        *_data(record["data"]),
+        *_metrics(folder),
+        "",
+    ]
+    return without_folders("\n".join(lines), record)
 
 
 def _front_matter(config: RunConfig) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from alttrain.engine.files import read_lines, write_whole
 from alttrain.engine.report import page
 from alttrain.engine.report.plots import Line, curves
+from alttrain.engine.report.public import without_folders
 from alttrain.engine.report.tables import cell_text
 
 Records = Sequence[Mapping[str, Any]]
@@ -50,7 +51,8 @@ def render(record: Mapping[str, Any], steps: Records, evaluations: Records) -> s
     ]
     settings = page.Preformatted("Settings", json.dumps(record["run"], indent=2, ensure_ascii=False))
     sections = [page.Section("Step by step", "", [page.Figures(figures)]), page.Section("Settings", "", [settings])]
-    return page.render(f"alttrain: {record['run']['model']['path']}", [_facts(record, steps)], sections)
+    title = without_folders(f"alttrain: {record['run']['model']['path']}", record)
+    return page.render(title, [_facts(record, steps)], sections)
 
 
 def _facts(record: Mapping[str, Any], steps: Records) -> page.Definitions:

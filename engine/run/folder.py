@@ -18,6 +18,9 @@ from alttrain.engine.files import PARTIAL, write_whole
 from alttrain.engine.run.provenance import git_commit, library_versions
 from alttrain.engine.run.resuming import changes_of, check_same_run, earlier_starts, new_start
 
+LOCK = "run.lock"
+"""The file by which a run holds its folder."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -64,7 +67,7 @@ class RunFolder:
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise ConfigError(f"{self.path}: {nearest} may not be written to; give another folder.", flag="--output")
         # A run that was killed during its very first write leaves only a .partial file, which may be overwritten.
-        if not self.path.is_dir() or all(path.name.endswith(PARTIAL) for path in self.path.iterdir()):
+        if not self.path.is_dir() or all(path.name.endswith((PARTIAL, LOCK)) for path in self.path.iterdir()):
             return
         before = self._read_config()
         if before is None:

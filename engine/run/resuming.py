@@ -35,7 +35,7 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
         CheckpointError: a setting or the number of ranks or steps is another one, or a setting that names files names
             files that hold something else.
     """
-    old, new = _flat(before["run"]), _flat(now["run"])
+    old, new = flat_settings(before["run"]), flat_settings(now["run"])
     for name, value in new.items():
         is_free = name in FREE_ON_RESUME or name.split(".")[0] in FREE_ON_RESUME
         if value != old.get(name) and not is_free and name not in BY_CONTENT:
@@ -54,7 +54,7 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
 
 def changes_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a phrase for all that differs between two records of one run and may: settings, versions, the commit."""
-    old, new = _flat(before["run"]), _flat(now["run"])
+    old, new = flat_settings(before["run"]), flat_settings(now["run"])
     changes = []
     for name, value in new.items():
         if name not in ("output", "resume") and value != old.get(name):
@@ -71,7 +71,7 @@ def changes_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def new_start(record: Mapping[str, Any], step: int, changes: list[str]) -> dict[str, Any]:
     """Return what config.json keeps of one start: when, after which step, with which code, from which files."""
-    settings = _flat(record["run"])
+    settings = flat_settings(record["run"])
     return {
         "step": step,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -88,7 +88,7 @@ def earlier_starts(before: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         return []
     if isinstance(before.get("starts"), list):
         return list(before["starts"])
-    settings = _flat(before["run"])
+    settings = flat_settings(before["run"])
     paths = {name: settings.get(name) for name in BY_CONTENT}
     known = {"versions": before.get("versions"), "git_commit": before.get("git_commit"), "paths": paths}
     return [{"step": None, "date": None, **known, "changes": []}]
@@ -116,7 +116,7 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
+def flat_settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings by their flags' names: {"optim.lr": 1e-5, ...}."""
     flat: dict[str, Any] = {}
     for section, value in run.items():

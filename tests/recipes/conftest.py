@@ -26,11 +26,10 @@ class Started(BaseException):
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refusal:
     """Return a function that runs the recipe with flags, and gives the sentence with which it is refused.
 
-    The run exits with 2, has said that one sentence and nothing else, and has written nothing under `tmp_path`. Where
-    `world_size` is 0, it was refused before any process group.
+    The run exits with 2, has said that one sentence and nothing else, and has written nothing under `tmp_path`.
     """
 
-    def run(flags: Mapping[str, object], *switches: str, world_size: int = 0) -> str:
+    def run(flags: Mapping[str, object], *switches: str, world_size: int = 1) -> str:
         _pretend(monkeypatch, world_size)
         before = _contents(tmp_path)
         capfd.readouterr()
@@ -65,14 +64,15 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, world_size: int) -> None:
-    """Make this process the first of `world_size` ranks, or one that must not ask for a process group."""
+    """Make this process the first of `world_size` ranks that all find the same."""
     import torch
 
     from alttrain.engine.distributed import world
     from alttrain.engine.train import loop
 
     ranks = world.World(rank=0, local_rank=0, size=world_size, device=torch.device("cpu"))
-    monkeypatch.setattr(world.World, "from_environment", lambda: ranks if world_size else _raise(Started()))
+    monkeypatch.setattr(world.World, "from_environment", lambda: ranks)
+    monkeypatch.setattr(world.World, "gather", lambda _, value: [value] * world_size)
     monkeypatch.setattr(loop, "ZeroEngine", lambda *_: _raise(Started()))
     monkeypatch.setattr(os, "_exit", lambda code: _raise(Exited(code)))
 
@@ -106,7 +106,8 @@ def _raise(error: BaseException) -> None:
 
 
 def _contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Return what each file holds and when it was written, and which folders there are."""
     return {
-        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        path: (path.stat().st_mtime_ns, path.read_bytes()) if path.is_file() else (0, b"")
         for path in sorted(folder.rglob("*"))
     }

@@ -136,6 +136,16 @@ def test_the_fingerprint_knows_tokens_roles_and_weights_and_no_names(tmp_path: P
     assert fingerprint("a.jsonl", row("a"), row("b")) not in {fingerprint("b.jsonl", *rows) for rows in changed}
 
 
+def test_held_out_rows_with_the_prompt_of_a_trained_one_are_found(tmp_path: Path, tokenizer: Any) -> None:
+    def load(name: str, *rows: Any) -> Any:
+        return load_dataset((write(tmp_path / name, *rows),), DataConfig(), LossConfig(), tokenizer, 100)
+
+    train = load("a.jsonl", row("a"), row("b", prompt="Bye?"), {"text": "It rains."})
+    held = load("b.jsonl", row("c", "No."), row("d", prompt="Why?"), {"text": "It pours."}, {"text": "It rains."})
+    assert shared_prompts(train, held) == [f"{tmp_path}/b.jsonl:1", f"{tmp_path}/b.jsonl:4"]
+    assert shared_prompts(held, load_dataset((), DataConfig(), LossConfig(), tokenizer, 100)) == []
+
+
 def test_no_files_are_no_examples_and_an_unfit_tokenizer_is_refused(
     tokenizer: Any, small_tokenizer_folder: Callable[[str], Path]
 ) -> None:

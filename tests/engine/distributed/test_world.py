@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from alttrain.engine.distributed.world import TIMEOUT, World
+from alttrain.engine.distributed.world import TIMEOUT, OtherRankError, World
 from alttrain.engine.errors import ConfigError
 from skips import HAS_GPU
 
@@ -36,7 +36,8 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def launched(rank: int, local_rank: int, size: int) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(size))
+    master = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(size), **master)
 
 
 @pytest.fixture
@@ -128,3 +129,28 @@ def test_after_an_error_the_group_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     with world:
         pass
     assert left == [True]
+
+
+def test_one_rank_s_failure_is_every_rank_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another rank says comes by `gather`; a rank that failed itself raises its own error."""
+    world = World(rank=0, local_rank=0, size=2, device=CPU)
+    said: list[str] = []
+
+    def gather(_: World, value: Any) -> list[Any]:
+        said.append(value)
+        return [value, other]
+
+    monkeypatch.setattr(World, "gather", gather)
+    other = ""
+    assert world.together(lambda: 7) == 7
+    with pytest.raises(ConfigError, match=r"^mine$"):
+        world.together(lambda: fail("mine"))
+    assert said[0] == ""
+    assert said[1].endswith(": mine")
+    other = "rank 1 on b: no such file."
+    with pytest.raises(OtherRankError, match=r"^rank 1 on b: no such file\. \(1 of 2 ranks failed\)$"):
+        world.together(lambda: 7)
+
+
+def fail(text: str) -> None:
+    raise ConfigError(text)

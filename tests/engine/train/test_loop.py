@@ -1,7 +1,6 @@
 """One step of the loop with an engine that only remembers, and what a run says before its first step."""
 
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from alttrain.engine.config import DataConfig, ModelConfig, RunConfig, ZeroConfig
+from alttrain.engine.config import DataConfig, RunConfig, ZeroConfig
 from alttrain.engine.distributed.world import World
-from alttrain.engine.model.identity import model_digest, text_digest
-from alttrain.engine.trace.roles import ROLES
+from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.engine.train import loop
+from alttrain.engine.train.preparation import Preparation
 
 ONE = World(rank=0, local_rank=0, size=1, device=torch.device("cpu"))
 CONFIG = RunConfig(data=DataConfig(train=("t.jsonl",), eval=("e.jsonl",)), output="runs/it", zero=ZeroConfig(stage=3))
@@ -111,7 +110,8 @@ class Report:
 
 
 def dataset(text: str, num_examples: int) -> Any:
-    return SimpleNamespace(examples=list(range(num_examples)), report=Report(text))
+    examples = [Example(str(index), [index], [0], f"{text}:{index}") for index in range(num_examples)]
+    return SimpleNamespace(examples=examples, report=Report(text))
 
 
 TRAIN, HELD_OUT, NONE = dataset("9 of 10 rows", 9), dataset("3 of 3 rows", 3), dataset("0 of 0 rows", 0)
@@ -120,43 +120,30 @@ PLAN: Any = SimpleNamespace(num_steps=40)
 
 def announced(capsys: pytest.CaptureFixture[str], *, resume: bool = False, done: int = 0, eval_set: Any = NONE) -> str:
     config = dataclasses.replace(CONFIG, resume=resume)
-    loop._announce(config, TRAIN, eval_set, PLAN, dataclasses.replace(ONE, size=2), done, ("kernels: PyTorch, lean",))
+    backbone: Any = SimpleNamespace(notes=("a note on the model",))
+    run = Preparation(backbone, TRAIN, eval_set, PLAN, {})
+    loop._announce(config, run, dataclasses.replace(ONE, size=2), done, "PyTorch, lean")
     output, errors = capsys.readouterr()
     assert output == "", "standard output is for programs"
     return errors
 
 
 def test_what_was_read_and_what_will_be_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    rows, plan = "train: 9 of 10 rows\n", "40 steps on 2 ranks, ZeRO stage 3\nkernels: PyTorch, lean\n"
+    rows, plan = (
+        "train: 9 of 10 rows\n",
+        "40 steps on 2 ranks, ZeRO stage 3\na note on the model\nkernels: PyTorch, lean\n",
+    )
     assert announced(capsys) == rows + plan
-    assert announced(capsys, eval_set=HELD_OUT) == f"{rows}held out: 3 of 3 rows\n{plan}"
+    shared = "held out: 3 rows have the prompt of a row that is trained, and say nothing of new prompts: " + (
+        "3 of 3 rows:0, 3 of 3 rows:1, 3 of 3 rows:2\n"
+    )
+    assert announced(capsys, eval_set=HELD_OUT) == f"{rows}held out: 3 of 3 rows\n{shared}{plan}"
     assert announced(capsys, resume=True, done=20) == f"{rows}going on after step 20\n{plan}"
     assert announced(capsys, resume=True) == f"{rows}no checkpoint in runs/it: starting\n{plan}"
 
 
-def test_what_a_resumed_run_must_find_unchanged() -> None:
-    """The number of ranks and of steps, the files, and the account of their rows, which holds their digest."""
-    facts = loop._facts(CONFIG, TRAIN, HELD_OUT, PLAN, dataclasses.replace(ONE, size=2))
-    assert facts == {
-        "world_size": 2,
-        "num_steps": 40,
-        "data": {
-            "files": ["t.jsonl", "e.jsonl"],
-            "train": {"summary": "9 of 10 rows"},
-            "eval": {"summary": "3 of 3 rows"},
-        },
-    }
-    assert loop._facts(CONFIG, TRAIN, NONE, PLAN, ONE)["data"]["eval"] == {}
-
-
-def test_a_resumed_run_knows_its_model_and_template_by_content(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"vocab_size": 8}')
-    drawn = dataclasses.replace(CONFIG, model=ModelConfig(path="p", random_init=True))
-    backbone: Any = SimpleNamespace(folder=tmp_path, tokenizer=SimpleNamespace(chat_template="{{ messages }}"))
-    found = loop._model_facts(drawn, backbone)
-    assert found == {
-        "sha256": model_digest(tmp_path, with_weights=False),
-        "chat_template_sha256": text_digest("{{ messages }}"),
-    }
-    backbone.tokenizer.chat_template = {"default": "{{ messages }}"}
-    assert loop._model_facts(drawn, backbone)["chat_template_sha256"] != found["chat_template_sha256"]
+def test_a_warm_up_that_never_ends_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PLAN, "num_steps", 4)
+    assert "the warm-up of 5 steps is longer than the run, whose learning rate never reaches" in announced(capsys)
+    monkeypatch.setattr(PLAN, "num_steps", 5)
+    assert "warm-up" not in announced(capsys)

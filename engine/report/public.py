@@ -1,0 +1,34 @@
+"""What is published names no folder of the machine that made it: a path becomes the name at its end."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def without_folders(text: str, record: Mapping[str, Any]) -> str:
+    """Return `text` with the last name in the place of every path that the record of a run holds; hub ids stay.
+
+    Args:
+        text: a card or a page.
+        record: what config.json of the run folder holds.
+    """
+    paths = {path for path in _paths(record) if _is_local(path)}
+    for path in sorted(paths, key=lambda path: (-len(path), path)):
+        text = text.replace(path, Path(path).name or "folder")
+    return text
+
+
+def _paths(record: Mapping[str, Any]) -> Iterator[str]:
+    run = record.get("run", {})
+    data = run.get("data", {})
+    yield from (run.get("model", {}).get("path", ""), run.get("output", ""), data.get("chat_template", ""))
+    yield from (*data.get("train", ()), *data.get("eval", ()), *record.get("data", {}).get("files", ()))
+    for start in record.get("starts", []):
+        for value in start.get("paths", {}).values():
+            yield from value if isinstance(value, list) else [str(value)]
+
+
+def _is_local(path: str) -> bool:
+    """Return whether a path names something on this machine, and not a model or data set of the hub."""
+    is_hub_id = path.count("/") == 1 and not path.startswith(("/", ".", "~")) and not Path(path).exists()
+    return "/" in path and not is_hub_id
