@@ -112,7 +112,7 @@ def _announce(config: RunConfig, run: Preparation, world: World, done: int, kern
         lines.append(f"held out: {run.eval_set.report.summary()}")
         if shared := shared_prompts(run.train_set, run.eval_set):
             lines.append(
-                f"held out: {len(shared)} rows have the prompt of a row that is trained, and say nothing of new prompts: "
+                f"held out: {len(shared)} rows have the prompt of a row that is trained, and say nothing of new ones: "
                 f"{', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}"
             )
     if config.resume:

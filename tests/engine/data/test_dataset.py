@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from alttrain.engine.config import DataConfig, LossConfig
-from alttrain.engine.data.dataset import Dataset, load_dataset
+from alttrain.engine.data.dataset import Dataset, load_dataset, shared_prompts
 from alttrain.engine.errors import DataError, ModelError
 from alttrain.engine.trace.roles import ROLES
 from small_tokenizers import SMALL_TOKENIZERS

@@ -131,7 +131,7 @@ def _span(**changes: Any) -> dict[str, Any]:
         (_with(prompt=" \n"), "prompt is empty; it must be text."),
         (_with(prompt=5), "prompt is a number; it must be text."),
         (_with(prompt=[5]), "prompt[0] is a number; a turn is an object with role and content."),
-        (_with(question="Hello?"), "has the columns prompt and question, and any may be the prompt."),
+        (_with(question="Bye?"), "has the columns prompt and question, and any may be the prompt."),
         ({**_with(prompt="Bye?"), "messages": [USER]}, "has both messages and prompt; a row has one of them."),
         (_with(id=""), "id is empty text; it must be text or a whole number."),
         (_with(id=True), "id is true or false; it must be text or a whole number."),

@@ -134,7 +134,7 @@ def test_what_was_read_and_what_will_be_done_is_said(capsys: pytest.CaptureFixtu
         "40 steps on 2 ranks, ZeRO stage 3\na note on the model\nkernels: PyTorch, lean\n",
     )
     assert announced(capsys) == rows + plan
-    shared = "held out: 3 rows have the prompt of a row that is trained, and say nothing of new prompts: " + (
+    shared = "held out: 3 rows have the prompt of a row that is trained, and say nothing of new ones: " + (
         "3 of 3 rows:0, 3 of 3 rows:1, 3 of 3 rows:2\n"
     )
     assert announced(capsys, eval_set=HELD_OUT) == f"{rows}held out: 3 of 3 rows\n{shared}{plan}"
