@@ -26,7 +26,7 @@ def flags(tmp_path: Path, write_model: Callable[..., Path]) -> list[str]:
 def sentence(tmp_path: Path) -> str:
     return (
         f"{tmp_path / 'rows.jsonl'}:1: prompt is missing or null; it must be text. "
-        "Another name is given with --data.columns."
+        "Another name is given with --data.columns; the columns are id, spans."
     )
 
 
