@@ -261,6 +261,8 @@ def _is_written(content: str, text: str) -> bool:
 
     `/think` and `/no_think` are switches that some templates take out of a prompt.
     """
+    if content.strip() in text:
+        return True
     bare, written = (_SWITCH.sub("", each) for each in (content, text))
     return bare.strip() in written or json.dumps(bare.strip(), ensure_ascii=False)[1:-1] in written
 
