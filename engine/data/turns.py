@@ -108,7 +108,7 @@ def read_turn(turn: Any, name: str, cells: Cells) -> Turn:
     result = Turn(name, role, text, "", calls, extras, weight)
     for apart in (*([fields[found[0]]] if found else []), *([reasoning] if reasoning else [])):
         result = with_reasoning(result, reasoning_text(apart, f"{name}.{found[0] if found else content_key}"))
-    _check_turn(result, weight, content_key, may_be_empty=cells.row_format.allows_empty_response)
+    _check_turn(result, content_key, may_be_empty=cells.row_format.allows_empty_response)
     for key in fields.keys() - set(REASONING_KEYS):
         if key in REFUSED_KEYS and fields[key]:
             raise DataError(f"{name}.{key} {REFUSED_KEYS[key]}")
@@ -117,15 +117,15 @@ def read_turn(turn: Any, name: str, cells: Cells) -> Turn:
     return result
 
 
-def _check_turn(turn: Turn, weight: float | None, content_key: str, *, may_be_empty: bool) -> None:
+def _check_turn(turn: Turn, content_key: str, *, may_be_empty: bool) -> None:
     if turn.role != "assistant":
         if turn.tool_calls or turn.reasoning:
             what = "tool calls" if turn.tool_calls else "reasoning"
             raise DataError(f"{turn.name} has {what} and is a turn of role {turn.role}; only the assistant's may.")
-        if weight:
+        if turn.weight:
             raise DataError(
-                f"{turn.name} has a weight of {weight:g} and is a turn of role {turn.role}; only the assistant's are "
-                "trained. Give it the weight 0, or leave the weight out."
+                f"{turn.name} has a weight of {turn.weight:g} and is a turn of role {turn.role}; only the assistant's "
+                "are trained. Give it the weight 0, or leave the weight out."
             )
     # An empty system turn is the template's to write: some have a text of their own where there is none.
     may_be_empty = turn.role in ("tool", "system", "developer") or (may_be_empty and turn.role == "assistant")

@@ -19,8 +19,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.data.model_folder import fetch_folder, read_template
 from alttrain.engine.errors import ConfigError, DataError
-from alttrain.engine.evaluate.asked import Answers, model_fingerprint, model_folder
+from alttrain.engine.evaluate.asked import Answers, model_fingerprint
 from alttrain.engine.evaluate.config import AskConfig
 from alttrain.engine.evaluate.continuations import Continuation, OpenedPrompt, Sampling
 from alttrain.engine.evaluate.progress import Progress
@@ -40,8 +41,8 @@ def ask(config: AskConfig) -> str:
     check_settings(config)
     thinking = find_marks(config.data.think_open, config.data.think_close)
     questions, skipped = read_questions(config.prompts, config.data) if config.prompts else _typed(config)
-    folder = model_folder(config.model)
-    template = _read_template(config.chat_template)
+    folder = fetch_folder(config.model, "MODEL")
+    template = read_template(config.chat_template, "--chat-template") if config.chat_template else ""
     responder = Responder(
         folder,
         thinking,
@@ -195,14 +196,3 @@ def _read_stdin() -> str:
     if not text:
         raise ConfigError("is missing, and nothing came on stdin; give a prompt or --prompts.", flag="--prompt")
     return text
-
-
-def _read_template(file: str) -> str:
-    if not file:
-        return ""
-    try:
-        return Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{file}: cannot be read as UTF-8 text. Give a Jinja file.", flag="--chat-template"
-        ) from error

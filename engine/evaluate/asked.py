@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alttrain.engine.data.model_folder import HUB_FILES
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.files import append_line, write_output
 
-HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt")
 # Of each file of weights so many bytes at both ends are hashed.
 _END_BYTES = 1 << 20
 
@@ -89,30 +89,6 @@ class Answers:
         if prompt is None or any(row.get(name) != value for name, value in prompt.items()):
             raise ConfigError(f"{where}: answers no prompt that is asked now. {WAY_OUT}", flag="--output")
         return row
-
-
-def model_folder(name: str) -> Path:
-    """Return the folder of a model, after fetching it if `name` is a hub id.
-
-    Raises:
-        ConfigError: there is no such folder and the hub does not have it or cannot be reached.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    owner, _, repository = name.partition("/")
-    if not owner or not repository or "/" in repository or name.startswith((".", "~")):
-        raise ConfigError(f"{name}: no such folder. Give a model folder, or a hub id as owner/name.", flag="MODEL")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"{name}: no such folder here, and the hub gave {type(error).__name__}. Check the id and the network, or "
-            "give a folder that holds the model.",
-            flag="MODEL",
-        ) from error
 
 
 def model_fingerprint(folder: Path) -> str:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alttrain.engine.config import ModelConfig, RunConfig
+from alttrain.engine.config import RunConfig
+from alttrain.engine.data.model_folder import fetch_folder, read_template
 from alttrain.engine.data.tokenizer import load_tokenizer, reading
 from alttrain.engine.data.work import WorkModel
-from alttrain.engine.errors import ConfigError, ModelError
+from alttrain.engine.errors import ModelError
 from alttrain.engine.model.config_files import (
     check_end_ids,
     exported_config,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 FAMILIES = ("llama", "qwen2", "qwen3")
-HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.txt")
 GENERATION = "generation_config.json"
 
 
@@ -84,7 +84,7 @@ def open_backbone(config: RunConfig) -> Backbone:
     """
     from transformers import AutoConfig
 
-    folder = _folder(config.model)
+    folder = fetch_folder(config.model.path, "--model.path", with_weights=not config.model.random_init)
     _require(folder, "config.json")
     _require(folder, "tokenizer_config.json")
     _require(folder, "tokenizer.json")
@@ -95,7 +95,7 @@ def open_backbone(config: RunConfig) -> Backbone:
         expected = _expected_shapes(model_config)
     tokenizer = load_tokenizer(folder)
     if config.data.chat_template:
-        tokenizer.chat_template = _chat_template(config.data.chat_template)
+        tokenizer.chat_template = read_template(config.data.chat_template, "--data.chat-template")
     _check_ids(folder, tokenizer, model_config.vocab_size)
     companions, notes = _companions(folder, model_config, tokenizer, config)
     weights: WeightSource
@@ -152,28 +152,6 @@ def _expected_shapes(model_config: "PretrainedConfig") -> dict[str, Shape]:
         skeleton = AutoModelForCausalLM.from_config(model_config)
     skeleton.tie_weights()
     return {name: tuple(parameter.shape) for name, parameter in skeleton.named_parameters()}
-
-
-def _folder(config: ModelConfig) -> Path:
-    if Path(config.path).is_dir():
-        return Path(config.path)
-    parts = config.path.split("/")
-    if len(parts) != 2 or not all(parts) or config.path.startswith((".", "~")):
-        raise ConfigError(
-            f"{config.path}: no such folder. Give a model folder, or a hub id as owner/name.", flag="--model.path"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = [pattern for pattern in HUB_FILES if not (config.random_init and "safetensors" in pattern)]
-    try:
-        return Path(snapshot_download(config.path, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"{config.path}: no such folder here, and the hub gave {type(error).__name__}. "
-            "Check the id and the network, or give a folder that holds the model.",
-            flag="--model.path",
-        ) from error
 
 
 def _require(folder: Path, name: str) -> None:
@@ -266,12 +244,3 @@ def _check_config(folder: Path, model_config: "PretrainedConfig") -> None:
         )
     if getattr(model_config, "attention_dropout", 0.0):
         raise ModelError(f"attention_dropout is {model_config.attention_dropout}; it must be 0.", where=folder)
-
-
-def _chat_template(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{file}: cannot be read as UTF-8 text. Give a Jinja file.", flag="--data.chat-template"
-        ) from error

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from alttrain.engine.data.model_folder import fetch_folder
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.evaluate.asked import Answers, model_fingerprint, model_folder
+from alttrain.engine.evaluate.asked import Answers, model_fingerprint
 
 WITH = {"model": "m", "temperature": 0.0}
 ASKED: dict[str, dict[str, Any]] = {id_: {"id": id_, "prompt": f"p {id_}"} for id_ in "abc"}
@@ -80,10 +81,10 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_which_folder_a_name_means(tmp_path: Path) -> None:
-    assert model_folder(str(tmp_path)) == tmp_path
+    assert fetch_folder(str(tmp_path), "MODEL") == tmp_path
     for name in ("nowhere", "./a/b", "a/b/c", "/gone"):
         with pytest.raises(ConfigError, match=r"no such folder\. Give a model folder, or a hub id"):
-            model_folder(name)
+            fetch_folder(name, "MODEL")
 
 
 def test_a_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
