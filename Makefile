@@ -4,12 +4,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OUTPUT ?= runs/nano
 
 .PHONY: nano test test-long
 
+# A study that was stopped goes on; one of other code or settings is refused, and OUTPUT=FOLDER takes another folder.
 nano: $(VENV)/installed
-	rm -rf runs/nano
-	$(BIN)/python recipes/alttrain_nano.py --output runs/nano
+	$(BIN)/python recipes/alttrain_nano.py --output $(OUTPUT) --resume
 
 test: $(VENV)/installed .typing/alttrain
 	$(BIN)/ruff check .

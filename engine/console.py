@@ -1,4 +1,4 @@
-"""A console that may go away: a run goes on to its end when nobody reads what it says any more (`... | head`)."""
+"""What a run says, wherever it goes: to a console that may go away (`... | head`), or to a file, which wants lines."""
 
 import os
 import sys
@@ -44,3 +44,31 @@ def outlive_readers() -> None:
         stream = getattr(sys, name)
         if not isinstance(stream, LastingStream):
             setattr(sys, name, cast(TextIO, LastingStream(stream)))
+
+
+class LineStream:
+    """A text stream for a progress bar whose output is no terminal: every state of the bar is a line of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a state of the bar, which begins with a carriage return and ends in blanks, as a line."""
+        line = text.strip()
+        if line:
+            self._stream.write(f"{line}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return everything else of the stream."""
+        return getattr(self._stream, name)
+
+
+def bar_stream() -> TextIO:
+    """Return where a progress bar writes to: stderr, by lines where that is a file or a pipe."""
+    return sys.stderr if sys.stderr.isatty() else cast(TextIO, LineStream(sys.stderr))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from alttrain.engine.console import bar_stream
 from alttrain.engine.data.steps import DrawnStep
 from alttrain.engine.distributed.world import World
 from alttrain.engine.errors import DivergenceError
@@ -63,6 +64,7 @@ class MetricsLog:
         self.pending: _Pending | None = None
         self.last_time = time.perf_counter()
         self.bar = tqdm(
+            file=bar_stream(),
             total=num_steps,
             initial=first_step,
             unit="step",

@@ -117,7 +117,9 @@ class StudyConfig:
     remake_base: bool = False
     """Only train the base of seed 0 and replace the shipped one by it."""
     output: str = "runs/nano"
-    """Folder of the study; it must be new or empty."""
+    """Folder of the study; it must be new or empty, unless the study in it is gone on with."""
+    resume: bool = False
+    """Go on with the study in the output folder, if it holds one: what is done is kept."""
     world: WorldNumbers = field(default_factory=WorldNumbers)
     mixture: Mixture = field(default_factory=Mixture)
     shape: Shape = field(default_factory=Shape)
@@ -165,10 +167,10 @@ def run_config(
 
 
 def check(config: StudyConfig) -> None:
-    """Check the settings, and that the output folder is free.
+    """Check the settings.
 
     Raises:
-        ConfigError: a setting is out of range, or the folder is in use.
+        ConfigError: a setting is out of range.
     """
     if config.seeds < 1:
         raise ConfigError(f"is {config.seeds}: it must be at least 1.", flag="--seeds")
@@ -195,8 +197,6 @@ def check(config: StudyConfig) -> None:
         raise ConfigError(
             "must be 0: arms are compared at equal --alignment.batch.examples.", flag="--alignment.batch.tokens"
         )
-    if not config.remake_base:
-        _check_output(Path(config.output))
 
 
 def _check_world(world: WorldNumbers) -> None:
@@ -210,13 +210,4 @@ def _check_world(world: WorldNumbers) -> None:
             f"is {world.components} and --world.aligned-components {world.aligned_components}: half "
             "of an even number are toxic, and some of each kind must be left to hold out.",
             flag="--world.components",
-        )
-
-
-def _check_output(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file; give a folder.", flag="--output")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{folder}: not empty, and a study starts anew. Remove it, or give another folder.", flag="--output"
         )

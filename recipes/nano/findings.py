@@ -1,6 +1,8 @@
 """The findings of a study, as sentences computed from its summary: which effects hold, which do not, and the cost.
 
 A difference is said to hold only where its resampled interval and, with several worlds, its t interval both exclude 0.
+Of the several arms that AltTrain is compared with, it is said to beat or to lose to one only where also the p value
+over worlds, corrected over those arms by Holm, is below 0.05; that p value is said.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -171,10 +173,16 @@ def _ablations(summary: Summary) -> Iterator[str]:
         above = comparison["difference"] > 0
         verdict = ("beats" if above else "loses to") if is_shown else "is not shown to differ from"
         figures = f"{percent(comparison['shares'][1])}, {points(comparison['clustered'])}"
+        if comparison["t_p_holm"] is not None:
+            figures += f", p {comparison['t_p_holm']:.2g}"
         by_verdict[verdict].append(f"{comparison['against']} ({figures})")
     for verdict, names in by_verdict.items():
         if names:
-            yield f"In balanced accuracy on held-out components AltTrain {verdict} {'; '.join(names)}."
+            many = "; p over worlds, corrected by Holm" if any(", p " in name for name in names) else ""
+            yield (
+                f"In balanced accuracy on held-out components AltTrain {verdict} {'; '.join(names)} (the arm's own "
+                f"share, then the 95% interval of the difference, resampled{many})."
+            )
 
 
 def _weights(summary: Summary) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The jobs of a study: training a base, and aligning it with an arm and evaluating that."""
+"""The jobs of a study: training a base, and aligning it with an arm and evaluating that; and where each writes."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -93,3 +93,13 @@ class ArmJob:
 
 
 Job = BaseJob | ArmJob
+
+
+def record_of(job: Job) -> Path:
+    """Return the file that a job writes last: what runs.jsonl and study.json say of it."""
+    return job.folder.with_name(f"{job.folder.name}.record.json")
+
+
+def start_of(job: BaseJob) -> Path:
+    """Return the model folder without weights that a base starts from."""
+    return job.folder.with_name("base-start")

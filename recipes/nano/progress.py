@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from alttrain.engine.console import bar_stream
 from alttrain.nano.jobs import Job
 from alttrain.nano.running import ANSWERED
 
@@ -24,6 +25,7 @@ class Progress:
         self._done = dict.fromkeys(self._work, 0)
         self._names = {job.folder: f"seed {job.world.seed}: {job.folder.name}" for job in jobs}
         self._bar = tqdm(
+            file=bar_stream(),
             total=sum(self._work.values()),
             bar_format=BAR,
             dynamic_ncols=True,

@@ -8,9 +8,10 @@ is aligned once with 1,000 AltTrain examples and once with a control on the same
 also trains a 7B. Then both models get requests for things whose components alignment never showed.
 """
 
+import dataclasses
 from pathlib import Path
 
-from alttrain.engine.cli import run_program
+from alttrain.engine.cli import exit_on_interrupt, run_program
 from alttrain.engine.config import BatchConfig, OptimConfig, ScheduleConfig
 from alttrain.nano.config import (
     EvaluationNumbers,
@@ -22,6 +23,7 @@ from alttrain.nano.config import (
     WorldNumbers,
     check,
 )
+from alttrain.nano.design import check_folder
 
 CONFIG = StudyConfig(
     arms=("no-assessment", "full"),
@@ -60,12 +62,15 @@ NUM_SENTENCES = 3
 def run(config: StudyConfig) -> str:
     """Run the study and return the main findings and the report's path; or remake the base, and return nothing."""
     check(config)
+    # A base that is remade needs a folder of its own.
+    check_folder(dataclasses.replace(config, resume=config.resume and not config.remake_base))
     from alttrain.nano.study import remake_base, run_study
 
     if config.remake_base:
         remake_base(config)
         return ""
-    findings = run_study(config)["finding"]
+    with exit_on_interrupt(config.output):
+        findings = run_study(config)["finding"]
     return "\n".join([*findings[:NUM_SENTENCES], f"report: {Path(config.output) / 'report.html'}"])
 
 

@@ -1,16 +1,20 @@
 """Running a job: in a process of its own, with its output in a log and its results in its run folder.
 
-A process can hold only one DeepSpeed engine, so every job gets a new process.
+A process can hold only one DeepSpeed engine, so every job gets a new process. It ends with the study's own process,
+however that ends, so that a study that is gone on with finds nobody else at work in its folders.
 """
 
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,7 +27,7 @@ from alttrain.nano.documents import pretraining_rows
 from alttrain.nano.evaluation import Item, judge
 from alttrain.nano.folder import write_model_folder
 from alttrain.nano.interventions import intervene
-from alttrain.nano.jobs import SHIPPED, ArmJob, BaseJob, Job
+from alttrain.nano.jobs import SHIPPED, ArmJob, BaseJob, Job, record_of, start_of
 from alttrain.nano.rules import RULES
 
 ANSWERED = "answers.partial"
@@ -31,11 +35,34 @@ ANSWERED = "answers.partial"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Do the job and return its record for runs.jsonl and study.json."""
+    """Do the job and return its record for runs.jsonl and study.json, which is then in `record_of(job)` too."""
+    _end_with_the_study()
     job.folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_what_a_killed_start_left(job)
     threads = job.threads if isinstance(job, BaseJob) else 1
     with _quiet(job.folder.with_name(f"{job.folder.name}.log"), threads):
-        return _run_base(job) if isinstance(job, BaseJob) else _run_arm(job)
+        record = _run_base(job) if isinstance(job, BaseJob) else _run_arm(job)
+        write_whole(record_of(job), json.dumps(record) + "\n")
+    return record
+
+
+def _remove_what_a_killed_start_left(job: Job) -> None:
+    for folder in (job.folder, *([start_of(job)] if isinstance(job, BaseJob) else [])):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _end_with_the_study() -> None:
+    """End this process when the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a job has a process of its own"
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_base(job: BaseJob) -> dict[str, Any]:
@@ -44,7 +71,7 @@ def _run_base(job: BaseJob) -> dict[str, Any]:
     from alttrain.engine.train.loop import train
 
     started = time.perf_counter()
-    start, model = job.folder.with_name("base-start"), job.folder / "model"
+    start, model = start_of(job), job.folder / "model"
     start.mkdir(parents=True)
     write_model_folder(start, job.world, job.config.shape)
     if job.is_shipped:

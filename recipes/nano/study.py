@@ -1,6 +1,6 @@
 """A study: every arm in every world, each run in a process of its own, and the answers of all runs in a few files.
 
-OUT/study.json            the design, all numbers, versions
+OUT/design.json           what it is, from its start         OUT/study.json            the same, and seconds
 OUT/items.jsonl           a line an answer                   OUT/interventions.jsonl   a line a written assessment
 OUT/runs.jsonl            a line a run                       OUT/summary.json          every figure of the report
 OUT/report.html           the report                         OUT/runs/SEED/ARM-wWEIGHT the engine's run folders
@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,9 +24,11 @@ from typing import Any
 
 from alttrain.engine.errors import AlttrainError
 from alttrain.engine.files import write_whole
+from alttrain.engine.run.lock import FolderLock
 from alttrain.nano.arms import BEFORE, TREATMENT
 from alttrain.nano.config import StudyConfig
-from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, ArmJob, BaseJob, Job
+from alttrain.nano.design import begin, check_folder, read_design
+from alttrain.nano.jobs import SHIPPED, SHIPPED_SEED, ArmJob, BaseJob, Job, record_of
 from alttrain.nano.progress import Progress
 from alttrain.nano.running import run
 from alttrain.nano.world import World
@@ -36,22 +38,41 @@ PRELOADED = ("torch", "torch._dynamo", "transformers", "deepspeed", "alttrain.en
 
 
 def run_study(config: StudyConfig) -> dict[str, Any]:
-    """Run the study and return its summary; the folder then holds all files named above.
+    """Run what is not done yet of the study, and return its summary; the folder then holds all files named above.
 
     Raises:
-        AlttrainError: a run failed for a reason that the user can mend.
+        AlttrainError: a run failed for a reason that the user can mend, or the folder is in use.
     """
     folder = Path(config.output)
+    lock = FolderLock(folder)
+    lock.take()
+    try:
+        check_folder(config)  # once more, now that nobody else can change it
+        begin(config)
+        return _run_study(config, folder)
+    finally:
+        lock.release()
+
+
+def _run_study(config: StudyConfig, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     bases = base_jobs(config)
     arms = {base: arm_jobs(config, base.world) for base in bases}
     jobs: list[Job] = []
     for base in bases:
         jobs += [base, *arms[base]]
-    records: dict[Job, dict[str, Any]] = {}
-    folder.mkdir(parents=True, exist_ok=True)
+    records = {job: json.loads(record_of(job).read_text(encoding="utf-8")) for job in jobs if record_of(job).is_file()}
+    kept = [job.folder.relative_to(folder).as_posix() for job in records]
+    if kept:
+        sys.stderr.write(f"{len(kept)} of {len(jobs)} runs are done already and kept\n")
+    if len(kept) == len(jobs) and (folder / "study.json").is_file():
+        return conclude(folder)
     with processes(folder / "processes.log") as pool, Progress(jobs) as progress:
-        running: dict[Future[dict[str, Any]], Job] = {pool.submit(run, base): base for base in bases}
+        progress.look(list(records))
+        ready: list[Job] = []
+        for base in bases:
+            ready += [base] if base not in records else [arm for arm in arms[base] if arm not in records]
+        running: dict[Future[dict[str, Any]], Job] = {pool.submit(run, job): job for job in ready}
         while running:
             done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             finished = [running.pop(future) for future in done]
@@ -60,15 +81,19 @@ def run_study(config: StudyConfig) -> dict[str, Any]:
             for job in finished:
                 following = arms[job] if isinstance(job, BaseJob) else []
                 running |= {pool.submit(run, arm): arm for arm in following}
-    answered = [arm for base in bases for arm in arms[base]]
-    for name in ("items.jsonl", "interventions.jsonl"):
-        write_whole(folder / name, "".join((arm.folder / name).read_text(encoding="utf-8") for arm in answered))
-    write_whole(folder / "runs.jsonl", "".join(json.dumps(records[arm]) + "\n" for arm in answered))
     seconds = {"runs": time.perf_counter() - started} | {f"base {b.world.seed}": records[b]["seconds"] for b in bases}
-    write_whole(
-        folder / "study.json", json.dumps(_design(config, records[bases[0]], answered[-1], seconds), indent=1) + "\n"
-    )
+    facts = {"seconds": seconds, "kept": kept, "num_parameters": records[bases[0]]["num_parameters"]}
+    answered = [arm for base in bases for arm in arms[base]]
+    _gather(folder, answered, [records[arm] for arm in answered])
+    write_whole(folder / "study.json", json.dumps(facts | _design(config, folder), indent=1) + "\n")
     return conclude(folder)
+
+
+def _gather(folder: Path, arms: Sequence[ArmJob], records: Sequence[Mapping[str, Any]]) -> None:
+    """Write what all arms answered, and their records, into the study's own files."""
+    for name in ("items.jsonl", "interventions.jsonl"):
+        write_whole(folder / name, "".join((arm.folder / name).read_text(encoding="utf-8") for arm in arms))
+    write_whole(folder / "runs.jsonl", "".join(json.dumps(record) + "\n" for record in records))
 
 
 def _result(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
@@ -151,18 +176,16 @@ def arm_jobs(config: StudyConfig, world: World) -> list[ArmJob]:
     return jobs + [ArmJob(config, world, TREATMENT, weight) for weight in others if TREATMENT in config.chosen_arms]
 
 
-def _design(config: StudyConfig, base: dict[str, Any], last: ArmJob, seconds: dict[str, float]) -> dict[str, Any]:
-    record = json.loads((last.folder / "config.json").read_text(encoding="utf-8"))
-    numbers = dataclasses.asdict(config)
+def _design(config: StudyConfig, folder: Path) -> dict[str, Any]:
+    design, numbers = read_design(folder), dataclasses.asdict(config)
     return {
         "arms": [BEFORE, *config.chosen_arms],
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
         "assessment_weights": list(config.weights),
         "from_scratch": config.from_scratch,
-        "seconds": seconds,
-        "num_parameters": base["num_parameters"],
-        "versions": record["versions"],
-        "commit": record["git_commit"],
+        "versions": design["versions"],
+        "commit": design["commit"],
+        "code": design["code"],
         "world": numbers["world"],
         "base": {name: numbers[name] for name in ("mixture", "shape", "base")},
         "alignment": {name: numbers[name] for name in ("examples", "alignment")},
@@ -191,8 +214,10 @@ def processes(log: Path) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(_cores(), mp_context=context, max_tasks_per_child=1)
     try:
         yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # the jobs under way end with this process
+        raise
+    pool.shutdown()
 
 
 @contextmanager

@@ -56,22 +56,6 @@ def test_settings_of_a_run_are_named_by_their_flags(tmp_path: Path) -> None:
         check(config)
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "study").write_text("")
-    with pytest.raises(ConfigError, match=r"study: is a file; give a folder\.$"):
-        check(StudyConfig(output=str(tmp_path / "study")))
-
-
-def test_a_folder_in_use_is_refused_unless_the_base_is_remade(tmp_path: Path) -> None:
-    (tmp_path / "something").write_text("")
-    config = StudyConfig(output=str(tmp_path))
-    with pytest.raises(
-        ConfigError, match=r": not empty, and a study starts anew\. Remove it, or give another folder\.$"
-    ):
-        check(config)
-    check(dataclasses.replace(config, remake_base=True))
-
-
 def test_arms_are_compared_at_equal_examples(tmp_path: Path) -> None:
     alignment = Training(BatchConfig(examples=0, tokens=512))
     with pytest.raises(ConfigError, match=r"^--alignment\.batch\.tokens must be 0"):

@@ -53,6 +53,6 @@ def test_a_folder_in_use_is_refused_in_one_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "alttrain.nano", "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"--output {tmp_path}: not empty, and a study starts anew.")
+    assert done.stderr.startswith(f"--output {tmp_path}: not empty, and without the design.json of a study.")
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

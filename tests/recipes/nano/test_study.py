@@ -5,12 +5,14 @@ Its alignments are compared with recorded ones; to record them anew, after a cha
     ALTTRAIN_REMAKE_GOLDEN=1 python -m pytest tests/recipes/nano/test_study.py -k recorded
 """
 
+import contextlib
 import dataclasses
 import json
 import re
 import runpy
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -48,12 +50,15 @@ RUNS = [
 ]
 
 
-def run_recipe(output: Path, **flags: Any) -> subprocess.CompletedProcess[str]:
+def command(output: Path, **flags: Any) -> list[str]:
     words = []
     for name, value in (SMALL | {f"--{name}": value for name, value in flags.items()}).items():
         words += [name, *map(str, value if isinstance(value, tuple) else (value,))]
-    command = [sys.executable, str(RECIPE), *words, "--output", str(output)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return [sys.executable, str(RECIPE), *words, "--output", str(output)]
+
+
+def run_recipe(output: Path, **flags: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(output, **flags), capture_output=True, text=True, check=False)
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -144,9 +149,66 @@ def test_a_second_study_into_the_folder_is_refused(study: tuple[Path, subprocess
     done = run_recipe(folder)
     assert done.returncode == 2
     assert done.stderr == (
-        f"--output {folder}: not empty, and a study starts anew. Remove it, or give another folder.\n"
+        f"--output {folder}: holds a study. Go on with it by --resume, give another folder, or remove this one.\n"
     )
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_study_that_is_done_is_told_again(study: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, first = study
+    before = {path: path.read_bytes() for path in folder.rglob("*.jsonl")} | {
+        folder / name: (folder / name).read_bytes() for name in ("study.json", "report.html")
+    }
+    done = run_recipe(folder, resume=())
+    assert (done.returncode, done.stdout) == (0, first.stdout)
+    assert done.stderr == "10 of 10 runs are done already and kept\n"
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_killed_study_goes_on_as_if_it_was_never_killed(
+    study: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Killed between its runs and within one; no process of it works on, and one world's answers are the study's."""
+    whole, _ = study
+    folder = tmp_path / "study"
+    flags = {"seeds": 1, "assessment-weights": 1}
+    process = subprocess.Popen(
+        command(folder, **flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    runs = folder / "runs" / "0"
+    wait_for(lambda: (runs / "base-asked.record.json").is_file() or (runs / "no-assessment-w1.record.json").is_file())
+    others = processes_of(process.pid) - {process.pid}
+    assert others
+    process.kill()  # the study alone: its jobs have to notice by themselves
+    process.wait()
+    wait_for(lambda: not any(Path(f"/proc/{each}").exists() for each in others))
+    assert not (folder / "items.jsonl").exists()
+    (runs / "full-w1").mkdir(exist_ok=True)
+    (runs / "full-w1" / "metrics.jsonl").write_text("half a li")
+    done = run_recipe(folder, resume=(), **flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.match(r"[23] of 4 runs are done already and kept\n", done.stderr)
+    for name in ("items.jsonl", "interventions.jsonl"):
+        of_world_0 = [i for i in lines(whole / name) if i["seed"] == 0 and i["assessment_weight"] == 1.0]
+        assert lines(folder / name) == of_world_0
+    assert len(json.loads((folder / "study.json").read_text())["kept"]) >= 2
+
+
+def processes_of(session: int) -> set[int]:
+    """Return the processes of a session."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "stat").read_text().rpartition(")")[2].split()[3] == str(session):
+                found.add(int(folder.name))
+    return found
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_the_shipped_base_is_that_of_its_own_numbers_alone() -> None:
