@@ -9,6 +9,8 @@ dW. Rows of weight 0 get the label -100 for implementations that can skip such r
 """
 
 import functools
+import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -29,8 +31,8 @@ from harness.shapes import HEADLINE_TOKENS, MODELS, TINY, TOKENS, WEIGHTLESS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}
-# Rows for measuring memory on CPU: torch's own loss takes three (N, V) tensors in fp32, 3.5 GiB.
-CPU_MEMORY_TOKENS = 2048
+# Rows for measuring memory on CPU: torch's own loss takes three (N, V) tensors in fp32, 14 GiB.
+CPU_MEMORY_TOKENS = 8192
 REFERENCE_ROWS = 1024
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -95,12 +97,33 @@ def cut(*, exact: bool) -> Loss:
     return loss
 
 
+def trl() -> Loss:
+    """Return the loss of TRL 1.16's fused head as its SFT trainer calls it; on CUDA it skips rows labelled -100.
+
+    Raises:
+        ImportError: TRL is not installed.
+    """
+    if importlib.util.find_spec("trl") is None:
+        raise ImportError("trl is not installed")
+    function = importlib.import_module("trl.kernels.chunked_logprob").ChunkedLogProbFunction
+
+    def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
+        if hidden.is_cuda:
+            has_label = loss_weights != 0
+            hidden, labels, loss_weights = hidden[has_label], labels[has_label], loss_weights[has_label]
+        # No bias, temperature 1, chunks of 32,768 columns, no cap, no scale, no statistics beside the loss.
+        log_probs: Tensor = function.apply(hidden, weight, None, labels, 1.0, 32768, None, 1.0, ())[0]
+        return -(log_probs * loss_weights).sum()
+
+    return loss
+
+
 def losses(size: Size, rows: Tensor | None) -> tuple[dict[str, Loss], dict[str, str]]:
     """Return every loss that runs here, and why the others do not."""
     makers: dict[str, Callable[[], Loss]] = {"ours": lambda: fused}
     if rows is not None:
         makers["ours, rows given"] = lambda: functools.partial(fused, rows=rows)
-    makers |= {"torch": lambda: unfused, "torch.compile": lambda: compiled(unfused)}
+    makers |= {"trl": trl, "torch": lambda: unfused, "torch.compile": lambda: compiled(unfused)}
     reductions = {"liger, by token": "none"} | ({"liger, sum": "sum"} if size.weights == "one" else {})
     for name, reduction in reductions.items():
         makers[name] = functools.partial(liger, size, reduction, same_budget=False)
@@ -117,6 +140,7 @@ NOTES = {
     "liger, sum, our memory": "no weights by token: measured where all are 1; chunks as large as our slab",
     "cut-cross-entropy": "drops gradients below 2^-12; dW added up in bf16; logits projected again in the backward",
     "cut-cross-entropy, no filter": "dW added up in bf16; logits projected again in the backward",
+    "trl": "SFT's default since 1.16; logits projected again in the backward",
     "torch": "keeps (N, V) logits",
     "torch.compile": "keeps (N, V) logits",
 }

@@ -33,7 +33,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
     }
-    for package in ("torch", "triton", "transformers", "deepspeed", "liger-kernel", "cut-cross-entropy"):
+    for package in ("torch", "triton", "transformers", "deepspeed", "trl", "liger-kernel", "cut-cross-entropy"):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

@@ -14,7 +14,7 @@ from alttrain.engine.config import DataConfig, LossConfig
 from alttrain.engine.data.render import SPAN_IDS, Rendered, Renderer, Tokenizer
 from alttrain.engine.data.rows import RowsRead, read_rows, row_format
 from alttrain.engine.errors import DataError
-from alttrain.engine.trace.roles import ROLES, Example, Row
+from alttrain.engine.trace.roles import FORM, ROLES, SPAN_ROLES, Example, Row
 
 ROWS_AT_ONCE = 256
 
@@ -29,6 +29,10 @@ class DataReport:
     """Rows that are trained on."""
     placed: dict[str, int]
     """Number of rows in which each rule found a span; `listed` counts rows that list their spans themselves."""
+    structures: dict[str, int]
+    """Number of rows that say that they were made as AltTrain's (`full`) or as a control, by its name."""
+    forms: dict[str, int]
+    """Number of examples by the parts of their response, in the order in which they stand, joined by FORM."""
     unsegmented: int
     """Rows that hold text which no rule could assign to a span."""
     without_reasoning: int
@@ -62,6 +66,8 @@ class DataReport:
             f"{len(self.skipped)} left out",
             f"spans: {placed}; unsegmented text in {self.unsegmented}",
         ]
+        if controls := [name for name in self.structures if name != "full"]:
+            lines.append(f"made as a control: {', '.join(f'{name} ({self.structures[name]})' for name in controls)}")
         if self.without_reasoning:
             lines.append(f"no reasoning in {self.without_reasoning}: they train the model to answer without any")
         if self.unread:
@@ -219,9 +225,13 @@ def _check_supervised(examples: Sequence[Example], loss: LossConfig, files: Sequ
 
 def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str], clock: str) -> DataReport:
     counts: Counter[int] = Counter()
+    forms: Counter[str] = Counter()
     digest = hashlib.sha256()
     for example in examples:
         counts.update(example.span_ids)
+        # A role that occurs twice counts where it stands first.
+        roles = (ROLES[span_id] for span_id in dict.fromkeys(example.span_ids))
+        forms[FORM.join(role for role in roles if role in SPAN_ROLES)] += 1
         digest.update(f"{len(example.input_ids)}\n".encode())
         digest.update(array("q", example.input_ids).tobytes() + bytes(example.span_ids))
         if example.weight != 1.0:
@@ -230,6 +240,8 @@ def _report(read: RowsRead, examples: Sequence[Example], skipped: Sequence[str],
         rows=read.num_read,
         examples=len(examples),
         placed=read.placed,
+        structures=read.structures,
+        forms=dict(forms.most_common()),
         unsegmented=read.num_unsegmented,
         without_reasoning=read.num_without_reasoning,
         skipped=tuple(skipped),

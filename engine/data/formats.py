@@ -16,6 +16,7 @@ from alttrain.engine.data.row_facts import (
     read_id,
     read_note,
     read_row_weight,
+    read_structure,
     read_switches,
     read_tools,
 )
@@ -64,6 +65,7 @@ def parse_item(item: Item, stem: str, row_format: Format) -> tuple[list[tuple[Ro
             tools=read_tools(cells),
             switches=read_switches(cells),
             weight=read_row_weight(cells),
+            structure=read_structure(cells),
         )
         rows = _plain_text(cells, base) if cells.are_plain_text() else _conversation(cells, base)
         for row, _ in rows:

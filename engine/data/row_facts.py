@@ -9,6 +9,7 @@ from alttrain.engine.data.checks import describe_kind
 from alttrain.engine.data.columns import Cells, read_json
 from alttrain.engine.data.turns import read_weight
 from alttrain.engine.errors import DataError
+from alttrain.engine.trace.roles import STRUCTURES
 
 # What the template is given of the row and the turn itself.
 _RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template",
@@ -55,6 +56,15 @@ def read_switches(cells: Cells) -> dict[str, Any]:
     if reserved:
         raise DataError(f"{name} has {reserved[0]!r}, which is the trainer's to give. Take it out.")
     return {key: item for key, item in value.items() if item not in (None, "", [], {})}
+
+
+def read_structure(cells: Cells) -> str:
+    """Return the structure that the row was made with; a column `structure` of anything else is not read."""
+    value = cells.values.get("structure")
+    if value not in STRUCTURES or "structure" in _unused(cells):
+        return ""
+    cells.read.add("structure")
+    return str(value)
 
 
 def _unused(cells: Cells) -> frozenset[str]:

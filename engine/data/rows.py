@@ -31,6 +31,11 @@ class RowsRead:
     """Column, or key of a turn, that nobody reads -> number of rows in which it holds a value."""
 
     @property
+    def structures(self) -> dict[str, int]:
+        """Number of rows that say that they were made with a structure, by its name."""
+        return dict(Counter(row.structure for row in self.rows if row.structure))
+
+    @property
     def num_unsegmented(self) -> int:
         """Rows that hold text which no rule could assign to a span."""
         return sum(any(span.role == "unsegmented" for span in row.spans) for row in self.rows)

@@ -48,6 +48,8 @@ class Backbone:
     """What an exported model gets beside its weights, by name: config, tokenizer and generation config."""
     notes: tuple[str, ...] = ()
     """Sentences that the user is told at the start: what is not taken from the folder as it stands there."""
+    num_parameters: int = 0
+    """Parameters of the model, those that it uses twice counted once."""
 
     @property
     def max_tokens(self) -> int:
@@ -104,7 +106,8 @@ def open_backbone(config: RunConfig) -> Backbone:
     else:
         weights = SafetensorsWeights(folder)
         notes += weights.check(expected)
-    return Backbone(folder, model_config, tokenizer, weights, companions, notes)
+    num_parameters = sum(map(math.prod, expected.values()))
+    return Backbone(folder, model_config, tokenizer, weights, companions, notes, num_parameters)
 
 
 def _companions(

@@ -1,4 +1,7 @@
-"""The README of an exported model: base, data, loss weights, method and metrics, from the run's own files."""
+"""The README of an exported model: base, data, loss weights, method and metrics, from the run's own files.
+
+What it is called follows from the rows: AltTrain's where they have its form, a control where they were made as one.
+"""
 
 import json
 from pathlib import Path
@@ -9,12 +12,15 @@ from alttrain.engine.files import read_lines
 from alttrain.engine.report.public import without_folders
 from alttrain.engine.report.tables import Table, cell_text, markdown_code, markdown_table
 
+# AltTrain's form, as the run's record counts forms.
+ALTTRAIN = "understanding > assessment > reasoning > answer"
+
 
 def model_card(config: RunConfig, folder: Path) -> str:
     """Return the card as Markdown with the hub's front matter; its figures come from the run folder `folder`."""
     record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     lines = [
-        *_front_matter(config),
+        *_front_matter(config, record["data"]["train"]),
         *_method(config, record),
         *_loss_weights(config),
         *_data(record["data"]),
@@ -24,7 +30,7 @@ def model_card(config: RunConfig, folder: Path) -> str:
     return without_folders("\n".join(lines), record)
 
 
-def _front_matter(config: RunConfig) -> list[str]:
+def _front_matter(config: RunConfig, train: dict[str, Any]) -> list[str]:
     is_on_the_hub = not config.model.random_init and not Path(config.model.path).exists()
     return [
         "---",
@@ -32,11 +38,39 @@ def _front_matter(config: RunConfig) -> list[str]:
         "pipeline_tag: text-generation",
         # A JSON string is a YAML string too, so any path is quoted correctly.
         *([f"base_model: {json.dumps(config.model.path, ensure_ascii=False)}"] if is_on_the_hub else []),
-        "tags: [alttrain, safety, reasoning]",
+        f"tags: [{', '.join(_tags(train))}]",
         "---",
-        "# Aligned by reasoning structure",
+        f"# {_title(train)}",
         "",
     ]
+
+
+def _controls(train: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in train.get("structures", {}).items() if name != "full"}
+
+
+def _tags(train: dict[str, Any]) -> list[str]:
+    if _controls(train):
+        return ["alttrain-control"]
+    return ["alttrain", "safety", "reasoning"] if ALTTRAIN in train.get("forms", {}) else ["alttrain"]
+
+
+def _title(train: dict[str, Any]) -> str:
+    if controls := _controls(train):
+        return f"A control of AltTrain: {', '.join(controls)}"
+    return "Aligned by reasoning structure" if ALTTRAIN in train.get("forms", {}) else "Fine-tuned with alttrain"
+
+
+def _what_it_is(train: dict[str, Any]) -> str:
+    """Return a sentence that says in how many rows the traces have AltTrain's form."""
+    form = "understanding, assessment, reasoning that depends on it, answer (AltTrain, arXiv 2604.18946)"
+    if controls := _controls(train):
+        names = ", ".join(f"`{name}` in {count} rows" for name, count in controls.items())
+        return f"Its traces were made as a control of AltTrain ({names}), to be compared with it, and not as its own."
+    count = train.get("forms", {}).get(ALTTRAIN, 0)
+    if not count:
+        return f"No trace has the form {form}."
+    return f"{count} of {train['examples']} traces have the form {form}."
 
 
 def _method(config: RunConfig, record: dict[str, Any]) -> list[str]:
@@ -61,8 +95,7 @@ def _method(config: RunConfig, record: dict[str, Any]) -> list[str]:
         ),
     ]
     return [
-        f"Supervised fine-tuning of {start} on traces of the form problem understanding, harmfulness assessment, "
-        "reasoning that depends on the assessment, answer (AltTrain, arXiv 2604.18946), with alttrain.",
+        f"Supervised fine-tuning of {start} with alttrain. {_what_it_is(record['data']['train'])}",
         "",
         markdown_table(Table(("setting", "value"), rows)),
         "",

@@ -49,7 +49,8 @@ def render(record: Mapping[str, Any], steps: Records, evaluations: Records) -> s
         _figure_by_role("Held-out nll by role", "before, during and after", evaluations),
         *(_figure(plot, steps) for plot in PLOTS),
     ]
-    settings = page.Preformatted("Settings", json.dumps(record["run"], indent=2, ensure_ascii=False))
+    run = without_folders(json.dumps(record["run"], indent=2, ensure_ascii=False), record)
+    settings = page.Preformatted("Settings", run)
     sections = [page.Section("Step by step", "", [page.Figures(figures)]), page.Section("Settings", "", [settings])]
     title = without_folders(f"alttrain: {record['run']['model']['path']}", record)
     return page.render(title, [_facts(record, steps)], sections)

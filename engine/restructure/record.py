@@ -21,6 +21,7 @@ def as_record(row: Row) -> dict[str, Any]:
             "spans": list(map(asdict, row.spans)),
             "source": row.source,
         }
+        | ({"structure": row.structure} if row.structure else {})
     )
 
 

@@ -91,7 +91,7 @@ def restructure(trace: Trace, structure: Structure, assess: Assessor, seed: int,
         is_apart = spans and (role == "answer" or (texts[role] is rest and spans[-1].role == "understanding"))
         before = spans[-1].text if spans else ""
         spans.append(Span(role, texts[role] if is_apart else _set_apart(before, texts[role])))
-    return Row(trace.id, trace.label, trace.messages, tuple(spans), trace.source, trace.where)
+    return Row(trace.id, trace.label, trace.messages, tuple(spans), trace.source, trace.where, structure=structure)
 
 
 def _set_apart(before: str, text: str) -> str:

@@ -21,6 +21,20 @@ ROLES: tuple[str, ...] = (
 SPAN_ROLES: tuple[str, ...] = ("understanding", "assessment", "reasoning", "answer", "unsegmented")
 """The roles that a row's spans may have; the other roles are added by the chat template and by `render.py`."""
 
+FORM = " > "
+"""What stands between the parts of a trace where its form is written, as in understanding > answer."""
+
+STRUCTURES: tuple[str, ...] = (
+    "full",
+    "no-assessment",
+    "no-understanding",
+    "no-conditional",
+    "assessment-last",
+    "after-answer",
+    "answer-only",
+)
+"""What a row may say that it was made as: AltTrain's own structure, `full`, and the controls."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -67,6 +81,8 @@ class Row:
     """The calls that the response makes after its answer, which the template writes."""
     weight: float = 1.0
     """What the loss weights of all its tokens are multiplied by."""
+    structure: str = ""
+    """One of STRUCTURES; empty where the row does not say."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ steps, whose loss and gradient do not depend on ranks, micro-batches or packs, a
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from alttrain.engine.run.export import export_model
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.lock import hold_folder
 from alttrain.engine.run.metrics import MetricsLog, StepStats
+from alttrain.engine.run.space import Space, check_space, space_of
 from alttrain.engine.trace.roles import ROLES
 from alttrain.engine.train.agreement import check_agreement
 from alttrain.engine.train.held_out import evaluate
@@ -40,11 +42,19 @@ def train(config: RunConfig) -> None:
         run = world.together(lambda: prepare(config))
         facts = {"world_size": world.size, **run.facts}
         check_agreement(config, facts, world)
-        with hold_folder(folder, world, lambda: folder.check(config, facts)):
-            _train(config, run, facts, folder, world)
+        space = space_of(config, folder, run.backbone.num_parameters, run.plan.num_steps)
+
+        def check() -> None:
+            folder.check(config, facts)
+            check_space(space, folder)
+
+        with hold_folder(folder, world, check):
+            _train(config, run, facts, folder, world, space)
 
 
-def _train(config: RunConfig, run: Preparation, facts: dict[str, Any], folder: RunFolder, world: World) -> None:
+def _train(
+    config: RunConfig, run: Preparation, facts: dict[str, Any], folder: RunFolder, world: World, space: Space
+) -> None:
     """Build the engine, take every step that is left, and export; all ranks have the same run and hold its folder."""
     plan, train_set, eval_set, work = run.plan, run.train_set, run.eval_set, run.backbone.work
     checkpoint = newest_checkpoint(folder) if config.resume else None
@@ -52,7 +62,7 @@ def _train(config: RunConfig, run: Preparation, facts: dict[str, Any], folder: R
     done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
     world.barrier()  # every rank has built its model: now the folder may be written to
     if world.is_first:
-        _announce(config, run, world, done, engine.kernels.reason)
+        _announce(config, run, world, done, [space.sentence(), f"kernels: {engine.kernels.reason}"])
         changes = folder.create(config, facts, done)
         if changes:
             sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
@@ -105,8 +115,8 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
     return StepStats(loss_sum[0] / denominator, nll_sums, token_counts, weight_sum[0], grad_norm)
 
 
-def _announce(config: RunConfig, run: Preparation, world: World, done: int, kernels: str) -> None:
-    """Tell the user what was read (skipped rows and unsegmented text too) and what will be done."""
+def _announce(config: RunConfig, run: Preparation, world: World, done: int, facts: Sequence[str]) -> None:
+    """Tell the user what was read (skipped rows and unsegmented text too) and what will be done; `facts` come last."""
     lines = [f"train: {run.train_set.report.summary()}"]
     if run.eval_set.examples:
         lines.append(f"held out: {run.eval_set.report.summary()}")
@@ -123,7 +133,7 @@ def _announce(config: RunConfig, run: Preparation, world: World, done: int, kern
             f"the warm-up of {config.schedule.warmup_steps} steps is longer than the run, whose learning rate never "
             "reaches its peak (--schedule.warmup-steps)"
         )
-    lines += [*run.backbone.notes, f"kernels: {kernels}"]
+    lines += [*run.backbone.notes, *facts]
     sys.stderr.write("\n".join(lines) + "\n")
 
 

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from alttrain.engine.config import CheckpointConfig, ModelConfig, RunConfig, ZeroConfig
+from alttrain.engine.run.folder import RunFolder
+from alttrain.engine.run.space import space_of
 from small_runs import RECIPE, RECIPE_WORKER, ROOT, command_lines, flags, steps
 
 SMALL_SHARDS = Path(__file__).with_name("small_shards.py")
@@ -69,6 +73,25 @@ def test_killed_and_resumed_is_never_killed(
     assert weights[0] == weights[1]
     kept = sorted(path.name for path in (whole / "checkpoints").iterdir())
     assert kept == ["LATEST", "step-000010", "step-000012"]
+
+
+@pytest.mark.parametrize(("stage", "dtype", "offload"), RESUMED)
+def test_a_run_takes_the_space_that_it_says(
+    never_killed: Path, inputs: tuple[Path, Path], stage: int, dtype: str, offload: str
+) -> None:
+    """Two checkpoints are left at the end; beside weights and moments each holds a few names and random states."""
+    folder = RunFolder(never_killed / str(stage))
+    run = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
+    num_parameters = sum(tensor.numel() for tensor in load_file(folder.model / "model.safetensors").values())
+    config = RunConfig(
+        model=ModelConfig(dtype=run["run"]["model"]["dtype"]),
+        zero=ZeroConfig(stage=run["run"]["zero"]["stage"]),
+        checkpoint=CheckpointConfig(**run["run"]["checkpoint"]),
+    )
+    space = space_of(config, folder, num_parameters, run["num_steps"])
+    assert space.num_checkpoints == 3
+    assert 0 <= space.written / 2 - space.checkpoint < 80_000
+    assert 0 <= (folder.model / "model.safetensors").stat().st_size - space.model < 10_000
 
 
 def _run_and_kill(arguments: list[str], output: Path, after_step: int) -> None:

@@ -136,6 +136,23 @@ def test_the_fingerprint_knows_tokens_roles_and_weights_and_no_names(tmp_path: P
     assert fingerprint("a.jsonl", row("a"), row("b")) not in {fingerprint("b.jsonl", *rows) for rows in changed}
 
 
+def test_forms_and_controls_are_counted(tmp_path: Path, tokenizer: Any) -> None:
+    late = [{"role": "answer", "text": "Yes."}, {"role": "assessment", "text": " It is benign."}]
+    twice = [{"role": role, "text": f" {role}."} for role in ("reasoning", "assessment", "reasoning", "answer")]
+    rows = [row("a"), row("b", structure="full"), row("c", spans=late, structure="after-answer"), row("d", spans=twice)]
+    files = (write(tmp_path / "a.jsonl", *rows, row("e", structure="a paragraph"), {"text": "It rains."}),)
+    report = load_dataset(files, DataConfig(), LossConfig(), tokenizer, 100).report
+    assert report.forms == {
+        "understanding > answer": 3,
+        "answer > assessment": 1,
+        "reasoning > assessment > answer": 1,
+        "unsegmented": 1,
+    }
+    assert report.structures == {"full": 1, "after-answer": 1}
+    assert report.unread == {"structure": 1}
+    assert "made as a control: after-answer (1)" in report.summary()
+
+
 def test_held_out_rows_with_the_prompt_of_a_trained_one_are_found(tmp_path: Path, tokenizer: Any) -> None:
     def load(name: str, *rows: Any) -> Any:
         return load_dataset((write(tmp_path / name, *rows),), DataConfig(), LossConfig(), tokenizer, 100)

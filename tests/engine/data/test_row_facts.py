@@ -10,6 +10,7 @@ from alttrain.engine.data.row_facts import (
     read_id,
     read_note,
     read_row_weight,
+    read_structure,
     read_switches,
     read_tools,
 )
@@ -101,3 +102,12 @@ def test_a_note_that_is_no_text_is_not_read() -> None:
     row = cells({"label": "harmful"})
     assert read_note(row, "label") == "harmful"
     assert row.unread() == []
+
+
+def test_the_structure_of_a_control_is_read_and_any_other_column_of_that_name_is_not() -> None:
+    row = cells({"structure": "no-conditional"})
+    assert (read_structure(row), row.unread()) == ("no-conditional", [])
+    for value in ("a paragraph", {"type": "object"}, ["full"], 3):
+        row = cells({"structure": value})
+        assert (read_structure(row), row.unread()) == ("", ["structure"])
+    assert read_structure(cells({"structure": "full"}, frozenset({"structure"}))) == ""

@@ -24,7 +24,17 @@ RECORD: dict[str, Any] = {
     "num_steps": 20,
     "world_size": 2,
     "versions": {"torch": "2.13.0", "deepspeed": "0.19.8"},
-    "data": {"files": ["rows.jsonl"], "train": {"rows": 30, "placed": {"listed": 30}, "skipped": []}},
+    "data": {
+        "files": ["rows.jsonl"],
+        "train": {
+            "rows": 30,
+            "examples": 29,
+            "structures": {},
+            "forms": {"understanding > assessment > reasoning > answer": 27, "unsegmented": 2},
+            "placed": {"listed": 30},
+            "skipped": [],
+        },
+    },
 }
 
 
@@ -54,7 +64,9 @@ def test_what_the_card_states(folder: Path) -> None:
         "base_model": "some-org/some-model",
         "tags": ["alttrain", "safety", "reasoning"],
     }
-    assert "fine-tuning of `some-org/some-model` on traces" in card
+    assert "# Aligned by reasoning structure\n" in card
+    assert "fine-tuning of `some-org/some-model` with alttrain. 27 of 29 traces have the form understanding, " in card
+    assert "| forms | understanding &gt; assessment &gt; reasoning &gt; answer 27, unsegmented 2 |" in card
     assert "| length | 3 epochs, 20 optimizer steps of 16 examples |" in card
     assert "| seed, ranks, ZeRO stage | 0, 2, " in card
     assert "| versions | torch 2.13.0, deepspeed 0.19.8 |" in card
@@ -62,7 +74,8 @@ def test_what_the_card_states(folder: Path) -> None:
     assert f"| {' | '.join(weights)} |\n|{' --- |' * len(weights)}\n" in card
     assert f"| {' | '.join(f'{weight:g}' for weight in weights.values())} |" in card
     assert "Files: `rows.jsonl`." in card
-    assert "| rows | 30 |\n| placed | listed 30 |\n| skipped | 0 |" in card
+    assert "| rows | 30 |\n| examples | 29 |\n" in card
+    assert "| placed | listed 30 |\n| skipped | 0 |" in card
     assert "Training loss 7.2144 at step 1, 4.0274 at step 20." in card
     assert "| role | step 0 | step 20 |\n| --- | --- | --- |\n| answer | 8.3724 | 4.0367 |" in card
     assert card.endswith("Safety and capability have to be measured on this model before it is used.\n")
@@ -73,7 +86,7 @@ def test_a_folder_and_random_weights_are_no_base_model(folder: Path) -> None:
     assert "base_model" not in front_matter(model_card(here, folder))
     card = model_card(replace(CONFIG, model=ModelConfig(path="some-org/x", random_init=True)), folder)
     assert "base_model" not in front_matter(card)
-    assert "fine-tuning of random weights on traces" in card
+    assert "fine-tuning of random weights with alttrain" in card
 
 
 def test_one_evaluation_or_none_is_no_table(folder: Path) -> None:
@@ -82,13 +95,13 @@ def test_one_evaluation_or_none_is_no_table(folder: Path) -> None:
 
 
 def test_names_do_nothing(folder: Path) -> None:
-    train = {"rows": 30, "placed": {HOSTILE: 1}}
+    train = RECORD["data"]["train"] | {"placed": {HOSTILE: 1}}
     record = RECORD | {"versions": {"torch": HOSTILE}, "data": {"files": [HOSTILE], "train": train}}
     write(folder, record)
     card = model_card(replace(CONFIG, model=ModelConfig(path=HOSTILE)), folder)
     assert front_matter(card)["base_model"] == HOSTILE
     shown = " ".join(HOSTILE.split())
-    assert f"fine-tuning of ``{shown}`` on traces" in card
+    assert f"fine-tuning of ``{shown}`` with alttrain" in card
     assert f"Files: ``{shown}``." in card
     in_cell = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; \\| \\`&lt;b&gt;\\` # x: y"
     assert f"| versions | torch {in_cell} |" in card
@@ -97,7 +110,7 @@ def test_names_do_nothing(folder: Path) -> None:
 
 def test_a_reader_of_markdown_sees_names_and_no_markup(folder: Path) -> None:
     markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
-    train = {"rows": 30, "placed": {HOSTILE: 1}}
+    train = RECORD["data"]["train"] | {"placed": {HOSTILE: 1}}
     write(folder, RECORD | {"versions": {"torch": HOSTILE}, "data": {"files": [HOSTILE], "train": train}})
     card = model_card(replace(CONFIG, model=ModelConfig(path=HOSTILE)), folder)
     page = Reader(markdown.render(card.split("---\n", 2)[2]))
@@ -111,3 +124,25 @@ def test_a_resumed_run_says_what_was_not_as_before(folder: Path) -> None:
     starts = [{"step": 0, "changes": []}, {"step": 9, "changes": ["torch 2.13.1, before 2.13.0"]}]
     write(folder, RECORD | {"starts": starts})
     assert "| resumed after step 9 | torch 2.13.1, before 2.13.0 |" in model_card(CONFIG, folder)
+
+
+def card_of(folder: Path, **train: Any) -> str:
+    write(folder, RECORD | {"data": {"files": ["a.jsonl"], "train": RECORD["data"]["train"] | train}})
+    return model_card(CONFIG, folder)
+
+
+def test_a_control_is_called_a_control(folder: Path) -> None:
+    """Also where its traces have AltTrain's form, as those of no-conditional, and where it is mixed with others."""
+    card = card_of(folder, structures={"full": 9, "no-conditional": 20})
+    assert "# A control of AltTrain: no-conditional\n" in card
+    assert "made as a control of AltTrain (`no-conditional` in 20 rows), to be compared with it" in card
+    assert "Aligned by" not in card
+    assert front_matter(card)["tags"] == ["alttrain-control"]
+    assert "# Aligned by reasoning structure\n" in card_of(folder, structures={"full": 29})
+
+
+def test_nothing_is_called_aligned_whose_traces_have_another_form(folder: Path) -> None:
+    card = card_of(folder, forms={"understanding > reasoning > assessment > answer": 20, "answer": 9})
+    assert "# Fine-tuned with alttrain\n" in card
+    assert "No trace has the form understanding, assessment, reasoning that depends on it, answer (AltTrain" in card
+    assert front_matter(card)["tags"] == ["alttrain"]

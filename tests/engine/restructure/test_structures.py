@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from alttrain.engine.errors import DataError
+from alttrain.engine.report.model_card import ALTTRAIN
 from alttrain.engine.restructure import phrases
 from alttrain.engine.restructure.config import BenignConfig, SourceConfig
 from alttrain.engine.restructure.structures import (
@@ -23,7 +24,8 @@ from alttrain.engine.restructure.structures import (
 )
 from alttrain.engine.restructure.traces import read_ordinary
 from alttrain.engine.restructure.wording import built_in
-from alttrain.engine.trace.roles import Message, Row
+from alttrain.engine.trace.roles import FORM, Message, Row
+from alttrain.engine.trace.roles import STRUCTURES as NAMES
 from alttrain.engine.trace.rules import Rules
 from alttrain.engine.trace.segment import segment
 from alttrain.engine.trace.sentences import is_filler, split_sentences
@@ -322,3 +324,8 @@ def test_sentences_depend_on_seed_and_id_alone() -> None:
     assert rows_of([HARMFUL], seed=1) != rows_of([HARMFUL], seed=0)
     alone, among_others = rows_of([BENIGN])["full"][0], rows_of([HARMFUL, BENIGN])["full"][1]
     assert alone == among_others
+
+
+def test_a_row_names_its_structure_and_every_name_can_be_read() -> None:
+    assert tuple(ORDER) == NAMES
+    assert FORM.join(ORDER["full"]) == ALTTRAIN
