@@ -127,4 +127,5 @@ def _wait_for_local_rank_0() -> None:
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         # The launcher sends SIGTERM to this rank once the first has exited: exit with the same code as the first.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(2))
-        time.sleep(15.0)
+        # torchrun looks at its workers many times a second; srun leaves the others of a failed task alone.
+        time.sleep(15.0 if "TORCHELASTIC_RUN_ID" in os.environ else 3.0)
