@@ -1,0 +1,130 @@
+"""The engine's whole CUDA path on a machine without a GPU: counted, compared with what was counted before, tabled.
+
+    python benchmarks/null_suite.py fetch      fetch and build what it needs, into .null_device/
+    python benchmarks/null_suite.py check      run the path at both ends of the range of versions; what may not grow
+                                               is compared with null_device/limits.json, which --remake writes
+    python benchmarks/null_suite.py table --name before
+                                               count whole models, into results/null/NAME-SET.json; goes on where it
+                                               stopped
+    python benchmarks/null_suite.py case '{"model": "7B", "stage": 3, "world": 8}'
+
+The real CUDA builds of torch, Triton and DeepSpeed run over stand-ins for NVIDIA's libraries (`null_device/*.c`), which
+answer as an H200 would and compute nothing. What comes out is exact: refusals of arguments, shapes, dtypes and
+launches; memory, by torch's own allocator; launches, copies, and where the host would wait for the device. Values are
+zeros, kernels take no time. Needs Linux on x86-64, Python 3.11 to 3.13 and a C compiler, and of this project's
+requirements nothing: 1.5 GB to download for both sets of versions.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from null_device.building import build
+from null_device.cases import Case, check_cases, short_cases, table_cases
+from null_device.fetching import fetch
+from null_device.places import ROOT, Failure, VersionSet, version_sets
+from null_device.running import (
+    LIMITS,
+    fallen,
+    limits_of,
+    objections,
+    read_limits,
+    run_case,
+    run_or_tell_what_it_takes,
+)
+
+RESULTS = ROOT / "benchmarks" / "results" / "null"
+GIB = 2**30
+
+
+def check(chosen: Iterable[VersionSet], cases: list[Case], *, remake: bool) -> int:
+    """Run the cases on each set; print a line for each, and return 1 where something speaks against one of them."""
+    limits = read_limits() if LIMITS.is_file() else {}
+    is_good = True
+    for versions in chosen:
+        recorded = limits.setdefault(versions.name, {})
+        for case in cases:
+            figures = run_case(versions, case)
+            if remake and "refused" not in figures:
+                recorded[case.name] = limits_of(figures)
+                LIMITS.write_text(json.dumps(limits, indent=1) + "\n", encoding="utf-8")
+            against = objections(figures, recorded.get(case.name))
+            is_good = is_good and not against
+            print(f"{versions.name}: {line(case, figures)}", flush=True)
+            for sentence in [*against, *fallen(figures, recorded.get(case.name))]:
+                print(f"    {sentence}", flush=True)
+    return 0 if is_good else 1
+
+
+def table(versions: VersionSet, name: str, cases: Iterable[Case]) -> None:
+    """Count the cases that results/null/NAME-SET.json does not hold yet, and write it after each."""
+    file = RESULTS / f"{name}-{versions.name}.json"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+    done = {Case(**row["case"]) for row in rows}
+    for case in cases:
+        if case in done:
+            continue
+        figures = run_or_tell_what_it_takes(versions, case)
+        print(f"{versions.name}: {line(case, figures)}", flush=True)
+        rows.append({"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()} | figures)
+        text = json.dumps({"device": "null device", "set": versions.name, "rows": rows}, indent=1)
+        file.write_text(text + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """Return the commit of the code that is counted, with -dirty where it has been changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def line(case: Case, figures: dict[str, Any]) -> str:
+    """Return a case's figures in a line."""
+    if "step" not in figures:
+        return f"{case.name}: {figures['refused'][:200]}"
+    step = figures["step"]
+    fits = "" if figures.get("fits", True) else " DOES NOT FIT;"
+    return (
+        f"{case.name}:{fits} peak {figures['peak_bytes'] / GIB:.2f} GiB of {figures['reserved_bytes'] / GIB:.2f}, "
+        f"held {figures['bytes_after_start'] / GIB:.2f} to {figures['bytes_between_steps'] / GIB:.2f}; "
+        f"{step['kernels']} kernels, {step['fills']} fills, {step['copies']} copies, {step['waits']} waits; "
+        f"host {figures['host_cpu_ms']['step']:.0f} ms"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; what is missing is said in a sentence, with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("fetch", "check", "table", "case"))
+    parser.add_argument("case", nargs="?", default="{}", help="of `case`: the fields that differ from their defaults")
+    parser.add_argument("--set", choices=tuple(version_sets()), help="one set of versions; both if not given")
+    parser.add_argument("--short", action="store_true", help="of `check`: two layers and one GPU")
+    parser.add_argument("--remake", action="store_true", help="of `check`: record the figures, as they are meant to be")
+    parser.add_argument("--name", default="now", help="of `table`: what its file is called")
+    options = parser.parse_args(arguments)
+    chosen = [versions for name, versions in version_sets().items() if options.set in (None, name)]
+    try:
+        for versions in chosen:
+            if options.command == "fetch" or not versions.is_ready:
+                fetch(versions)
+            build(versions)
+        if options.command == "check":
+            return check(chosen, list(short_cases() if options.short else check_cases()), remake=options.remake)
+        for versions in chosen:
+            if options.command == "table":
+                table(versions, options.name, table_cases())
+            elif options.command == "case":
+                print(json.dumps(run_or_tell_what_it_takes(versions, Case(**json.loads(options.case))), indent=1))
+    except Failure as failure:
+        sys.stderr.write(f"null device: {failure}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
