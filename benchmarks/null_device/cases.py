@@ -53,13 +53,19 @@ def check_cases() -> Iterator[Case]:
 
 def table_cases() -> Iterator[Case]:
     """The table: what a user of one GPU and of eight runs, the most telling first."""
-    for kernels in ("triton", "torch"):
-        for model in ("7B", "8B", "1.5B", "14B"):
-            for checkpointing in ("off", "full"):
-                for tokens in (FULL_PACK, PUBLISHED):
-                    yield Case(model, checkpointing=checkpointing, kernels=kernels, tokens=tokens)
-        if kernels == "triton":
-            yield Case("7B", stage=2, tokens=PUBLISHED)
-            for stage in (2, 1, 3):
-                for model in ("7B", "14B", "32B"):
-                    yield Case(model, stage=stage, checkpointing="off" if model == "7B" else "full", world=8)
+    sizes = [(checkpointing, tokens) for checkpointing in ("off", "full") for tokens in (FULL_PACK, PUBLISHED)]
+    for model in ("7B", "8B", "1.5B"):
+        for checkpointing, tokens in sizes:
+            yield Case(model, checkpointing=checkpointing, tokens=tokens)
+    for stage in (2, 1, 3):
+        for model in ("7B", "14B", "32B"):
+            yield Case(model, stage=stage, checkpointing="off" if model == "7B" else "full", world=8)
+    for checkpointing, tokens in sizes:
+        yield Case("7B", checkpointing=checkpointing, tokens=tokens, kernels="torch")
+    for stage in (2, 3):
+        yield Case("7B", stage=stage, tokens=PUBLISHED)
+    for checkpointing, tokens in sizes:
+        yield Case("14B", checkpointing=checkpointing, tokens=tokens)
+    for model in ("8B", "1.5B"):
+        yield Case(model, checkpointing="full", kernels="torch")
+        yield Case(model, tokens=PUBLISHED, kernels="torch")

@@ -152,7 +152,7 @@ class Steps:
         self.draw = random.Random(0)
 
     def take(self, step: int, log: Any) -> dict[str, float]:
-        """Draw, collate, train and log one step, as the training loop does; return the CPU milliseconds of each part."""
+        """Draw, collate, train and log one step, as the training loop does; return the CPU milliseconds of each."""
         from bench_train_step import draw_examples
 
         from alttrain.engine.data.steps import DrawnStep
