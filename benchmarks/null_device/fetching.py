@@ -12,14 +12,13 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
-from null_device.places import CUDA_RUNTIME, FOLDER, HEADERS, NAMES, ROOT, Failure, VersionSet
+from null_device.places import CUDA_RUNTIME, FOLDER, HEADERS, Failure, VersionSet
 
 # What torch, deepspeed and the engine's step import, beside what transformers brings.
 REST = (
     "numpy", "filelock", "typing-extensions", "sympy", "networkx", "jinja2", "fsspec", "setuptools", "einops", "hjson",
     "msgpack", "packaging", "psutil", "py-cpuinfo", "pydantic", "tqdm", "tyro", "safetensors",
 )  # fmt: skip
-IMPORTS = {"engine": "engine", "kernels": "kernels"}
 MOST_SECONDS = 1800
 
 
@@ -31,7 +30,6 @@ def fetch(versions: VersionSet) -> None:
     """
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise Failure(f"Python {sys.version.split()[0]}: the null device needs 3.11 to 3.13, as the engine does.")
-    _link_names()
     if not (HEADERS / "done").is_file():
         _pip(sys.executable, "install", "--no-deps", "--target", str(HEADERS), f"nvidia-cuda-runtime=={CUDA_RUNTIME}")
         (HEADERS / "done").touch()
@@ -52,15 +50,6 @@ def fetch(versions: VersionSet) -> None:
             "(libtorch_cuda.so is not in it). Name an index that has the one for CUDA 13 (PIP_INDEX_URL)."
         )
     done.write_text(wanted, encoding="utf-8")
-
-
-def _link_names() -> None:
-    (NAMES / "alttrain").mkdir(parents=True, exist_ok=True)
-    for name, folder in IMPORTS.items():
-        link = NAMES / "alttrain" / name
-        if not (link.is_symlink() and link.resolve() == ROOT / folder):
-            link.unlink(missing_ok=True)
-            link.symlink_to(ROOT / folder)
 
 
 def _pip(python: str | Path, *arguments: str) -> None:

@@ -79,6 +79,15 @@ class VersionSet(NamedTuple):
         }
 
 
+def link_names() -> None:
+    """Make the checkout importable as alttrain.engine and alttrain.kernels from NAMES."""
+    (NAMES / "alttrain").mkdir(parents=True, exist_ok=True)
+    for folder in ("engine", "kernels"):
+        link = NAMES / "alttrain" / folder
+        if not link.is_symlink():
+            link.symlink_to(ROOT / folder)
+
+
 def read_pins(text: str) -> dict[str, str]:
     """Return the versions that a constraints file gives by package."""
     return dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from null_device.cases import Case
-from null_device.places import Failure, VersionSet
+from null_device.places import Failure, VersionSet, link_names
 
 LIMITS = Path(__file__).with_name("limits.json")
 MOST_SECONDS = 1200
@@ -28,6 +28,7 @@ def run_case(versions: VersionSet, case: Case, capacity: int | None = None) -> d
     """
     if not versions.is_ready:
         raise Failure(f"{versions.folder} is not there or not whole: python benchmarks/null_suite.py fetch makes it.")
+    link_names()
     environment = versions.environment()
     if capacity is not None:
         environment["NULL_DEVICE_BYTES"] = str(capacity)
