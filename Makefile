@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: nano test test-long
+.PHONY: nano test test-long test-cuda
 
 nano: $(VENV)/installed
 	rm -rf runs/nano
@@ -21,6 +21,11 @@ test: $(VENV)/installed .typing/alttrain
 # What takes minutes and guards no law: whole studies, large random searches.
 test-long: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m long
+
+# The whole CUDA path without a GPU, at both ends of the range of versions, counted and compared. Needs a C compiler, and
+# nothing of .venv; the first of them downloads 1.5 GB into .null_device and fills 5 GB there.
+test-cuda:
+	$(PYTHON) benchmarks/null_suite.py check
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [versions for name, versions in version_sets().items() if options.set in (None, name)]
     try:
         for versions in chosen:
-            if options.command == "fetch" or not versions.is_ready:
+            if not versions.is_fetched:
                 fetch(versions)
             build(versions)
         if options.command == "check":

@@ -32,9 +32,8 @@ def build(versions: VersionSet) -> None:
         Failure: there is no C compiler or no binutils, a file does not compile, or this torch needs a library that no
             stand-in is made for.
     """
-    mark = versions.libraries / "built"
     key = _key(versions)
-    if mark.is_file() and mark.read_text(encoding="utf-8") == key:
+    if versions.built.is_file() and versions.built.read_text(encoding="utf-8") == key:
         return
     compiler = _compiler()
     shutil.rmtree(versions.libraries, ignore_errors=True)
@@ -49,12 +48,12 @@ def build(versions: VersionSet) -> None:
     for library, wanted in by_library.items():
         _make(compiler, include, library, wanted, versions.libraries)
     (versions.libraries / "libcuda.so").symlink_to("libcuda.so.1")  # what Triton's launchers are linked with
-    mark.write_text(key, encoding="utf-8")
+    versions.built.write_text(key, encoding="utf-8")
 
 
 def _key(versions: VersionSet) -> str:
     text = "".join(path.read_text(encoding="utf-8") for path in sorted([*HERE.glob("*.[ch]"), HERE / "symbols.py"]))
-    return hashlib.sha256((text + repr(sorted(versions.packages.items()))).encode()).hexdigest()
+    return hashlib.sha256((text + versions.listing).encode()).hexdigest()
 
 
 def _compiler() -> str:

@@ -33,9 +33,7 @@ def fetch(versions: VersionSet) -> None:
     if not (HEADERS / "done").is_file():
         _pip(sys.executable, "install", "--no-deps", "--target", str(HEADERS), f"nvidia-cuda-runtime=={CUDA_RUNTIME}")
         (HEADERS / "done").touch()
-    done = versions.folder / "venv" / "done"
-    wanted = "".join(f"{name}=={version}\n" for name, version in sorted(versions.packages.items()))
-    if done.is_file() and done.read_text(encoding="utf-8") == wanted:
+    if versions.is_fetched:
         return
     shutil.rmtree(versions.folder, ignore_errors=True)
     venv.create(versions.folder / "venv", with_pip=True)
@@ -49,7 +47,7 @@ def fetch(versions: VersionSet) -> None:
             f"torch {versions.packages['torch']}: what the package index gave is a build without CUDA "
             "(libtorch_cuda.so is not in it). Name an index that has the one for CUDA 13 (PIP_INDEX_URL)."
         )
-    done.write_text(wanted, encoding="utf-8")
+    versions.fetched.write_text(versions.listing, encoding="utf-8")
 
 
 def _pip(python: str | Path, *arguments: str) -> None:

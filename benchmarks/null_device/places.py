@@ -13,7 +13,6 @@ The project itself stands under its import names in .null_device/names of the ch
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -52,8 +51,10 @@ class VersionSet(NamedTuple):
     @property
     def site(self) -> Path:
         """The folder of the set's packages."""
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        return self.folder / "venv" / "lib" / version / "site-packages"
+        found = sorted((self.folder / "venv" / "lib").glob("python3.*"))
+        if not found:
+            raise Failure(f"{self.folder} holds no packages: python benchmarks/null_suite.py fetch gets them.")
+        return found[0] / "site-packages"
 
     @property
     def libraries(self) -> Path:
@@ -61,9 +62,29 @@ class VersionSet(NamedTuple):
         return self.folder / "lib"
 
     @property
+    def listing(self) -> str:
+        """The packages in lines, as they are noted where they have been fetched."""
+        return "".join(f"{name}=={version}\n" for name, version in sorted(self.packages.items()))
+
+    @property
+    def fetched(self) -> Path:
+        """The file in which it is noted that all packages are there."""
+        return self.folder / "venv" / "fetched"
+
+    @property
+    def built(self) -> Path:
+        """The file in which it is noted from what the stand-ins have been built."""
+        return self.libraries / "built"
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether these very versions are there."""
+        return self.fetched.is_file() and self.fetched.read_text(encoding="utf-8") == self.listing
+
+    @property
     def is_ready(self) -> bool:
         """Whether the set has been fetched and built whole."""
-        return (self.libraries / "built").is_file()
+        return self.is_fetched and self.built.is_file()
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that is to see the null device."""
