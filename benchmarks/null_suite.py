@@ -6,6 +6,8 @@
     python benchmarks/null_suite.py table --name before
                                                count whole models, into results/null/NAME-SET.json; goes on where it
                                                stopped
+    python benchmarks/null_suite.py show --name before
+                                               print that table in Markdown
     python benchmarks/null_suite.py case '{"model": "7B", "stage": 3, "world": 8}'
 
 The real CUDA builds of torch, Triton and DeepSpeed run over stand-ins for NVIDIA's libraries (`null_device/*.c`), which
@@ -21,6 +23,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from null_device.building import build
@@ -36,9 +39,9 @@ from null_device.running import (
     run_case,
     run_or_tell_what_it_takes,
 )
+from null_device.tables import line, markdown
 
 RESULTS = ROOT / "benchmarks" / "results" / "null"
-GIB = 2**30
 
 
 def check(chosen: Iterable[VersionSet], cases: list[Case], *, remake: bool) -> int:
@@ -62,7 +65,7 @@ def check(chosen: Iterable[VersionSet], cases: list[Case], *, remake: bool) -> i
 
 def table(versions: VersionSet, name: str, cases: Iterable[Case]) -> None:
     """Count the cases that results/null/NAME-SET.json does not hold yet, and write it after each."""
-    file = RESULTS / f"{name}-{versions.name}.json"
+    file = table_file(versions, name)
     RESULTS.mkdir(parents=True, exist_ok=True)
     written: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
     rows = [row for row in written if "step" in row]  # what failed is tried again
@@ -77,6 +80,21 @@ def table(versions: VersionSet, name: str, cases: Iterable[Case]) -> None:
         file.write_text(text + "\n", encoding="utf-8")
 
 
+def table_file(versions: VersionSet, name: str) -> Path:
+    """Return the file of a set's table."""
+    return RESULTS / f"{name}-{versions.name}.json"
+
+
+def shown(versions: VersionSet, name: str) -> str:
+    """Return a set's table in Markdown, below its versions."""
+    file = table_file(versions, name)
+    if not file.is_file():
+        raise Failure(f"{file} is not there: python benchmarks/null_suite.py table --name {name} makes it.")
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    packages = ", ".join(f"{package} {version}" for package, version in rows[0]["versions"].items())
+    return f"{packages}:\n\n{markdown(rows)}"
+
+
 def commit() -> str:
     """Return the commit of the code that is counted, with -dirty where it has been changed since."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
@@ -84,24 +102,10 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def line(case: Case, figures: dict[str, Any]) -> str:
-    """Return a case's figures in a line."""
-    if "step" not in figures:
-        return f"{case.name}: {figures['refused'][:200]}"
-    step = figures["step"]
-    fits = "" if figures.get("fits", True) else " DOES NOT FIT;"
-    return (
-        f"{case.name}:{fits} peak {figures['peak_bytes'] / GIB:.2f} GiB of {figures['reserved_bytes'] / GIB:.2f}, "
-        f"held {figures['bytes_after_start'] / GIB:.2f} to {figures['bytes_between_steps'] / GIB:.2f}; "
-        f"{step['kernels']} kernels, {step['fills']} fills, {step['copies']} copies, {step['waits']} waits; "
-        f"host {figures['host_cpu_ms']['step']:.0f} ms"
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; what is missing is said in a sentence, with exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("fetch", "check", "table", "case"))
+    parser.add_argument("command", choices=("fetch", "check", "table", "show", "case"))
     parser.add_argument("case", nargs="?", default="{}", help="of `case`: the fields that differ from their defaults")
     parser.add_argument("--set", choices=tuple(version_sets()), help="one set of versions; both if not given")
     parser.add_argument("--short", action="store_true", help="of `check`: two layers and one GPU")
@@ -110,6 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = [versions for name, versions in version_sets().items() if options.set in (None, name)]
     try:
+        if options.command == "show":
+            print("\n\n".join(shown(versions, options.name) for versions in chosen))
+            return 0
         for versions in chosen:
             if not versions.is_fetched:
                 fetch(versions)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 from null_device.symbols import read_kinds
 
 # Files in whose lines somebody who reads a wait is interested, by a folder of their path.
-TELLING = re.compile(r".*?/((?:engine|kernels|deepspeed|transformers|benchmarks)/.+)")
+TELLING = re.compile(r".*?/((?:engine|kernels|deepspeed|transformers)/.+)")
 LISTED_FRAMES = 3
 # Of functions that a stand-in has no body for, these would have been work or a wait, which was not counted.
 UNCOUNTED = re.compile(r"launch|gemm|gemv|matmul|memcpy|memset|malloc|synchronize|reduce|gather|driver that no", re.I)

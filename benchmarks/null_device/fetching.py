@@ -5,6 +5,7 @@ place. About 0.8 GB to download and 2.5 GB on disk a set.
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ def fetch(versions: VersionSet) -> None:
     Raises:
         Failure: the Python is too old or too new, the index has no such package, or its torch is not built for CUDA.
     """
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise Failure(f"this is {platform.system()} on {platform.machine()}: the null device needs Linux on x86-64.")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise Failure(f"Python {sys.version.split()[0]}: the null device needs 3.11 to 3.13, as the engine does.")
     if not (HEADERS / "done").is_file():
@@ -36,7 +39,10 @@ def fetch(versions: VersionSet) -> None:
     if versions.is_fetched:
         return
     shutil.rmtree(versions.folder, ignore_errors=True)
-    venv.create(versions.folder / "venv", with_pip=True)
+    try:
+        venv.create(versions.folder / "venv", with_pip=True)
+    except subprocess.CalledProcessError:
+        raise Failure(f"{sys.executable} makes no virtual environment: on Debian, install python3-venv.") from None
     python = str(versions.python)
     _pip(python, "install", f"transformers=={versions.packages['transformers']}", *REST)
     # Three signs of equality: a build with a local version, as 2.13.0+cpu, is another one.
