@@ -30,15 +30,7 @@ from null_device.building import build
 from null_device.cases import Case, check_cases, short_cases, table_cases
 from null_device.fetching import fetch
 from null_device.places import ROOT, Failure, VersionSet, version_sets
-from null_device.running import (
-    LIMITS,
-    fallen,
-    limits_of,
-    objections,
-    read_limits,
-    run_case,
-    run_or_tell_what_it_takes,
-)
+from null_device.running import LIMITS, Runner, fallen, limits_of, objections, read_limits
 from null_device.tables import line, markdown
 
 RESULTS = ROOT / "benchmarks" / "results" / "null"
@@ -50,16 +42,17 @@ def check(chosen: Iterable[VersionSet], cases: list[Case], *, remake: bool) -> i
     is_good = True
     for versions in chosen:
         recorded = limits.setdefault(versions.name, {})
-        for case in cases:
-            figures = run_case(versions, case)
-            if remake and "refused" not in figures:
-                recorded[case.name] = limits_of(figures)
-                LIMITS.write_text(json.dumps(limits, indent=1) + "\n", encoding="utf-8")
-            against = objections(figures, recorded.get(case.name))
-            is_good = is_good and not against
-            print(f"{versions.name}: {line(case, figures)}", flush=True)
-            for sentence in [*against, *fallen(figures, recorded.get(case.name))]:
-                print(f"    {sentence}", flush=True)
+        with Runner(versions) as runner:
+            for case in cases:
+                figures = runner.run(case)
+                if remake and "refused" not in figures:
+                    recorded[case.name] = limits_of(figures)
+                    LIMITS.write_text(json.dumps(limits, indent=1) + "\n", encoding="utf-8")
+                against = objections(figures, recorded.get(case.name))
+                is_good = is_good and not against
+                print(f"{versions.name}: {line(case, figures)}", flush=True)
+                for sentence in [*against, *fallen(figures, recorded.get(case.name))]:
+                    print(f"    {sentence}", flush=True)
     return 0 if is_good else 1
 
 
@@ -70,14 +63,15 @@ def table(versions: VersionSet, name: str, cases: Iterable[Case]) -> None:
     written: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
     rows = [row for row in written if "step" in row]  # what failed is tried again
     done = {Case(**row["case"]) for row in rows}
-    for case in cases:
-        if case in done:
-            continue
-        figures = run_or_tell_what_it_takes(versions, case)
-        print(f"{versions.name}: {line(case, figures)}", flush=True)
-        rows.append({"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()} | figures)
-        text = json.dumps({"device": "null device", "set": versions.name, "rows": rows}, indent=1)
-        file.write_text(text + "\n", encoding="utf-8")
+    with Runner(versions) as runner:
+        for case in cases:
+            if case in done:
+                continue
+            figures = runner.run_or_tell_what_it_takes(case)
+            print(f"{versions.name}: {line(case, figures)}", flush=True)
+            rows.append({"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()} | figures)
+            text = json.dumps({"device": "null device", "set": versions.name, "rows": rows}, indent=1)
+            file.write_text(text + "\n", encoding="utf-8")
 
 
 def table_file(versions: VersionSet, name: str) -> Path:
@@ -127,7 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.command == "table":
                 table(versions, options.name, table_cases())
             elif options.command == "case":
-                print(json.dumps(run_or_tell_what_it_takes(versions, Case(**json.loads(options.case))), indent=1))
+                with Runner(versions) as runner:
+                    print(json.dumps(runner.run_or_tell_what_it_takes(Case(**json.loads(options.case))), indent=1))
     except Failure as failure:
         sys.stderr.write(f"null device: {failure}\n")
         return 2

@@ -65,6 +65,10 @@ class NullDevice:
         self.hook_type = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
         self.kinds = read_kinds((Path(__file__).parent / "core.h").read_text(encoding="utf-8"))
 
+    def set_capacity(self, num_bytes: int) -> None:
+        """Make the device as large as that."""
+        self.library.null_set_capacity(ctypes.c_size_t(num_bytes))
+
     def counts(self) -> dict[Call, Total]:
         """Return all calls of this process so far."""
         number = ctypes.c_uint32()

@@ -66,6 +66,7 @@ API int null_take(int64_t bytes) {
 API size_t null_capacity(void) { return capacity; }
 API size_t null_taken(void) { return taken; }
 API size_t null_peak(void) { return peak; }
+API void null_set_capacity(size_t bytes) { capacity = bytes; }
 
 API int null_is_device(const void *pointer) {
   return (const char *)pointer >= arena && (const char *)pointer < arena + ADDRESSES;

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from null_device.cases import Case
 from null_device.places import Failure, VersionSet, link_names
@@ -20,46 +23,90 @@ OF_CASE = ("bytes_after_start", "bytes_between_steps", "peak_bytes")
 SHARE_OF_BYTES = 0.001
 
 
-def run_case(versions: VersionSet, case: Case, capacity: int | None = None) -> dict[str, Any]:
-    """Return the figures of a case; `refused` is among them where the step failed.
+class Runner:
+    """A context in which cases are run on one set of versions, by a process that has imported everything."""
 
-    Raises:
-        Failure: the set has not been built, or the process died without figures.
-    """
-    if not versions.is_ready:
-        raise Failure(f"{versions.folder} is not there or not whole: python benchmarks/null_suite.py fetch makes it.")
-    link_names()
-    environment = versions.environment()
-    if capacity is not None:
-        environment["NULL_DEVICE_BYTES"] = str(capacity)
-    command = [str(versions.python), "-m", "null_device.steps", json.dumps(case._asdict())]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=MOST_SECONDS
+    def __init__(self, versions: VersionSet) -> None:
+        """Note the set.
+
+        Raises:
+            Failure: it has not been fetched and built.
+        """
+        if not versions.is_ready:
+            raise Failure(
+                f"{versions.folder} is not there or not whole: python benchmarks/null_suite.py fetch makes it."
+            )
+        self.versions = versions
+
+    def __enter__(self) -> Self:
+        link_names()
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [str(self.versions.python), "-m", "null_device.steps"],
+            env=self.versions.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
         )
-    except subprocess.TimeoutExpired:
-        raise Failure(f"{case.name}: no figures within {MOST_SECONDS} s.") from None
-    lines = [line for line in done.stdout.splitlines() if line.startswith("FIGURES ")]
-    if not lines:
-        raise Failure(f"{case.name}: its process ended with {done.returncode}: {done.stderr.strip()[-1500:]}")
-    figures: dict[str, Any] = json.loads(lines[-1].removeprefix("FIGURES "))
-    if "refused" in figures and not is_out_of_memory(figures):
-        sys.stderr.write(done.stderr[-3000:])
-    return figures
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
+    def run(self, case: Case, capacity: int | None = None) -> dict[str, Any]:
+        """Return the figures of a case; `refused` is among them where the step failed.
+
+        Args:
+            case: what to run.
+            capacity: bytes of the device, where it is not to be an H200's.
+
+        Raises:
+            Failure: its process died without figures, or took too long.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.errors.seek(0)
+        self.errors.truncate()
+        timer = threading.Timer(MOST_SECONDS, self.process.kill)
+        timer.start()
+        figures: dict[str, Any] | None = None
+        try:
+            self.process.stdin.write(json.dumps({"case": case._asdict(), "capacity": capacity}) + "\n")
+            self.process.stdin.flush()
+            while (text := self.process.stdout.readline()) and not text.startswith("END "):
+                if text.startswith("FIGURES "):
+                    figures = json.loads(text.removeprefix("FIGURES "))
+        except BrokenPipeError:
+            text = ""
+        finally:
+            timer.cancel()
+        if figures is None:
+            raise Failure(f"{case.name}: no figures ({text.strip() or 'the process ended'}). {self._said()[-1500:]}")
+        if "refused" in figures and not is_out_of_memory(figures):
+            sys.stderr.write(self._said()[-3000:])
+        return figures
+
+    def run_or_tell_what_it_takes(self, case: Case) -> dict[str, Any]:
+        """Return the figures of a case; where it does not fit, those on a device that is large enough, and why."""
+        figures = self.run(case)
+        if not is_out_of_memory(figures):
+            return figures | {"fits": "refused" not in figures}
+        reason = {"step": figures.get("steps", 0) + 1, "says": figures["refused"]}
+        return self.run(case, ENOUGH_BYTES) | {"fits": False, "out_of_memory": reason}
+
+    def _said(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read()
 
 
 def is_out_of_memory(figures: Mapping[str, Any]) -> bool:
     """Return whether a case failed for want of memory."""
     return str(figures.get("refused", "")).startswith("OutOfMemoryError")
-
-
-def run_or_tell_what_it_takes(versions: VersionSet, case: Case) -> dict[str, Any]:
-    """Return the figures of a case; where it does not fit, those of a device that is large enough, and the reason."""
-    figures = run_case(versions, case)
-    if not is_out_of_memory(figures):
-        return figures | {"fits": "refused" not in figures}
-    enough = run_case(versions, case, ENOUGH_BYTES)
-    return enough | {"fits": False, "out_of_memory": {"step": figures.get("steps", 0) + 1, "says": figures["refused"]}}
 
 
 def limits_of(figures: Mapping[str, Any]) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""Whole training steps of the engine as it stands, on the null device: one case, counted and printed as JSON.
+"""Whole training steps of the engine as it stands, on the null device: cases, counted and printed as JSON.
 
-    python -m null_device.steps '{"model": "7B", ...}'
+    echo '{"case": {"model": "7B"}, "capacity": null}' | python -m null_device.steps
 
-in the environment that `places.py` describes; `null_suite.py` starts it. The model has its real widths and zeros for
+in the environment that `places.py` describes; `running.py` starts it. Every case is a fork of a process that has
+imported everything, which is most of the time that a small one takes. The model has its real widths and zeros for
 weights; documents are those of bench_train_step.py. Of several ranks this process is the first, and the others do not
 exist: collectives are counted and change nothing. Values that the host reads are zeros, so a branch that depends on
 one takes the way of zero: gradients are never clipped, and DeepSpeed's check that ranks agree is left out.
@@ -10,12 +11,14 @@ one takes the way of zero: gradients are never clipped, and DeepSpeed's check th
 
 import contextlib
 import functools
+import importlib
 import json
 import os
 import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -137,13 +140,16 @@ def _counted(collective: Callable[..., Any], name: str, position: int, found: Co
 class Steps:
     """Steps of the engine that a case describes."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, capacity: int | None) -> None:
+        """Build the engine on a device of `capacity` bytes; None for the device's own."""
         from alttrain.engine.data.batch import Collator
         from alttrain.engine.distributed.world import World
         from alttrain.engine.distributed.zero import ZeroEngine
 
         self.case = case
         self.device = NullDevice()
+        if capacity is not None:
+            self.device.set_capacity(capacity)
         self.collectives = stand_in_for_other_ranks(case)
         self.backbone, self.config = make_backbone(case), make_config(case)
         self.world = World.from_environment()
@@ -221,21 +227,50 @@ def _metrics_log(steps: Steps, num_steps: int) -> Iterator[Any]:
             yield log
 
 
-def main() -> None:
-    """Run the case on the command line and print its figures; an error of the step is one of them."""
-    case = Case(**json.loads(sys.argv[1]))
+def import_everything() -> None:
+    """Import what every case needs: nothing of it starts CUDA or a thread.
+
+    Asked for the number of devices, as deepspeed does, torch would refuse CUDA in every process that is forked later.
+    """
+    import torch
+
+    count = torch._C._cuda_getDeviceCount
+    torch._C._cuda_getDeviceCount = lambda: 1
+    for module in (
+        "torch._dynamo", "triton", "deepspeed", "transformers.models.qwen2.modeling_qwen2",
+        "transformers.models.llama.modeling_llama", "bench_train_step", "alttrain.engine.distributed.zero",
+        "alttrain.engine.train.loop",
+    ):  # fmt: skip
+        importlib.import_module(module)
+    torch._C._cuda_getDeviceCount = count
+
+
+def run_alone(request: dict[str, Any]) -> None:
+    """Run the case of a request and print its figures, in a process that ends with it."""
+    import torch
+
+    case = Case(**request["case"])
     figures: dict[str, Any] = {"case": case._asdict(), "versions": {name: version(name) for name in PACKAGES}}
-    figures["allocator"] = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
     try:
-        Steps(case).measure(figures)
+        Steps(case, request["capacity"]).measure(figures)
     except Exception as error:  # whatever it is, it is what the case showed
         figures["refused"] = f"{type(error).__name__}: {str(error).strip()[:500]}"
-        if not type(error).__name__.startswith("OutOfMemory"):
-            import traceback
-
+        if not isinstance(error, torch.OutOfMemoryError):
             traceback.print_exc()
     print("FIGURES " + json.dumps(figures), flush=True)
+    sys.stderr.flush()
     os._exit(0)
+
+
+def main() -> None:
+    """Run a case for every line of standard input, each in a process of its own, and print END after each."""
+    import_everything()
+    for text in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            run_alone(json.loads(text))
+        _, status = os.waitpid(child, 0)
+        print(f"END {os.waitstatus_to_exitcode(status)}", flush=True)
 
 
 if __name__ == "__main__":
