@@ -90,7 +90,7 @@ def _wanted(versions: VersionSet) -> tuple[set[Symbol], set[str]]:
 
 
 def _make(compiler: str, include: list[str], library: Library, wanted: list[Symbol], folder: Path) -> None:
-    objects = [folder / f"{library.soname}.{Path(name).stem}.o" for name in library.sources]
+    objects: list[str | Path] = [folder / f"{library.soname}.{Path(name).stem}.o" for name in library.sources]
     flags = ("-std=gnu2x", "-O2", "-fPIC")
     for name, target in zip(library.sources, objects, strict=True):
         _run(compiler, *flags, *WARNINGS, *include, "-c", HERE / name, "-o", target)
@@ -99,7 +99,7 @@ def _make(compiler: str, include: list[str], library: Library, wanted: list[Symb
     stubs.write_text(stub_source(wanted, written), encoding="utf-8")
     # A stub is no declaration of the function's own: some names are known to the compiler.
     _run(compiler, *flags, *include, "-c", stubs, "-o", stubs.with_suffix(".o"))
-    linked = ["-shared", f"-Wl,-soname,{library.soname}", "-o", folder / library.soname]
+    linked: list[str | Path] = ["-shared", f"-Wl,-soname,{library.soname}", "-o", folder / library.soname]
     linked += [*objects, stubs.with_suffix(".o"), *_version_flags(library, wanted, folder)]
     if library is not LIBRARIES[0]:
         linked += [f"-L{folder}", f"-l:{LIBRARIES[0].soname}"]
