@@ -125,6 +125,8 @@ def objections(figures: Mapping[str, Any], recorded: Mapping[str, int] | None) -
         limit = recorded[name]
         if measured > limit * (1 + SHARE_OF_BYTES if "bytes" in name else 1):
             found.append(f"{name} grew from {limit:,} to {measured:,}")
+            if name == "waits":
+                found += [f"it waits {times} x {place}" for place, times in figures["waits"].items()]
     return found
 
 
