@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= runs/nano
 
-.PHONY: nano test test-long
+.PHONY: nano test test-long test-cuda
 
 # A study that was stopped goes on; one of other code or settings is refused, and OUTPUT=FOLDER takes another folder.
 nano: $(VENV)/installed
@@ -22,6 +22,11 @@ test: $(VENV)/installed .typing/alttrain
 # What takes minutes and guards no law: whole studies, large random searches.
 test-long: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m long
+
+# The whole CUDA path without a GPU, at both ends of the range of versions, counted and compared. Needs a C compiler, and
+# nothing of .venv; the first of them downloads 1.5 GB into .null_device and fills 5 GB there.
+test-cuda:
+	$(PYTHON) benchmarks/null_suite.py check
 
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

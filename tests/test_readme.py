@@ -45,7 +45,14 @@ NODES = "torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpo
 # Commands of the study, by their flags: what they run is tested in tests/recipes/nano.
 STUDIES = ("python recipes/alttrain_nano.py --arms all --seeds 5 --assessment-weights 1 2 4 8",)
 # What make would do; and programs that answer at once.
-MADE = ("make nano", "make nano OUTPUT=FOLDER", "make test", "make test-long", "PIP_FIND_LINKS=FOLDER make nano")
+MADE = (
+    "make nano",
+    "make nano OUTPUT=FOLDER",
+    "make test",
+    "make test-long",
+    "make test-cuda",
+    "PIP_FIND_LINKS=FOLDER make nano",
+)
 HELPED = (
     "python benchmarks/validate_structure.py",
     "python benchmarks/gpu_suite.py --part tests --out DIR",
@@ -163,7 +170,7 @@ def test_what_make_would_do(shell: Callable[[str], str], command: str) -> None:
         assert f"recipes/alttrain_nano.py --output {output} --resume" in said
         assert "rm " not in said
     else:
-        assert "pytest" in said
+        assert ("null_suite.py check" if "cuda" in command else "pytest") in said
 
 
 @pytest.mark.parametrize("command", HELPED)
