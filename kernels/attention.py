@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from alttrain.kernels.backend import Backend
+
 # Bytes of q, k, v and out of a mean document above which a copy of them costs more than a call.
 COPY_BYTES = 256 << 10
 # A bucket's longest document is at most this many times its shortest: at most a quarter of the padded work is wasted.
@@ -51,6 +53,8 @@ def packed_attention(
     cu_seqlens: Tensor,
     max_seqlen: int,
     scaling: float | None = None,
+    *,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Return causal attention within each document.
 
@@ -61,6 +65,7 @@ def packed_attention(
         cu_seqlens: first token of each document, then N; (S + 1,), int32, on the device of `query`.
         max_seqlen: tokens of the longest document, or more.
         scaling: factor of the scores; 1 / sqrt(D) where None.
+        backend: `torch` is SDPA on CUDA too, for a GPU on which varlen_attn fails; there is no kernel of Triton's here.
 
     Returns:
         Out, (N, Hq, D), differentiable in query, key and value.
@@ -69,7 +74,7 @@ def packed_attention(
         ValueError: `cu_seqlens` does not rise from 0 to N. On CUDA in half precision it is not read, so that nothing
             waits for the device.
     """
-    if query.is_cuda and _varlen_takes(query):
+    if query.is_cuda and backend != "torch" and _varlen_takes(query):
         return _varlen(query, key, value, cu_seqlens, max_seqlen, scaling)
     return _sdpa(query, key, value, _lengths(cu_seqlens, query.shape[0]), scaling)
 
