@@ -15,6 +15,7 @@ from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.data.dataset import shared_prompts
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
+from alttrain.engine.model.kernel_choice import Kernels
 from alttrain.engine.report.run_report import write_report
 from alttrain.engine.run.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from alttrain.engine.run.export import export_model
@@ -52,7 +53,7 @@ def _train(config: RunConfig, run: Preparation, facts: dict[str, Any], folder: R
     done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
     world.barrier()  # every rank has built its model: now the folder may be written to
     if world.is_first:
-        _announce(config, run, world, done, engine.kernels.reason)
+        _announce(config, run, world, done, engine.kernels)
         changes = folder.create(config, facts, done)
         if changes:
             sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
@@ -60,7 +61,7 @@ def _train(config: RunConfig, run: Preparation, facts: dict[str, Any], folder: R
 
     if done == 0 and eval_set.examples:
         evaluate(engine, eval_set, work, config, folder, world, step=0)
-    collator = Collator(config.loss, world.device, backend=engine.kernels.backend)
+    collator = Collator(config.loss, world.device, backend=engine.kernels.paths.span_weights)
     sizes = {"pack_tokens": config.batch.pack_tokens, "first_step": done, "num_steps": plan.num_steps}
     with MetricsLog(folder, world, dtype=config.model.dtype, **sizes) as log:
         for step in range(done + 1, plan.num_steps + 1):
@@ -105,7 +106,7 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
     return StepStats(loss_sum[0] / denominator, nll_sums, token_counts, weight_sum[0], grad_norm)
 
 
-def _announce(config: RunConfig, run: Preparation, world: World, done: int, kernels: str) -> None:
+def _announce(config: RunConfig, run: Preparation, world: World, done: int, kernels: Kernels) -> None:
     """Tell the user what was read (skipped rows and unsegmented text too) and what will be done."""
     lines = [f"train: {run.train_set.report.summary()}"]
     if run.eval_set.examples:
@@ -123,7 +124,7 @@ def _announce(config: RunConfig, run: Preparation, world: World, done: int, kern
             f"the warm-up of {config.schedule.warmup_steps} steps is longer than the run, whose learning rate never "
             "reaches its peak (--schedule.warmup-steps)"
         )
-    lines += [*run.backbone.notes, f"kernels: {kernels}"]
+    lines += [*run.backbone.notes, f"kernels: {kernels.reason}", *filter(None, [kernels.note])]
     sys.stderr.write("\n".join(lines) + "\n")
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from alttrain.engine.config import ModelConfig
+from alttrain.engine.model.kernel_choice import KernelPaths
 from alttrain.engine.model.layers import PATCHES, FusedAttention, FusedDown, FusedLayer, FusedNorm, fuse
 from alttrain.engine.model.packed_lm import PackedCausalLM, build_model
 from alttrain.engine.trace.roles import ROLES
@@ -197,5 +198,5 @@ def test_a_forward_that_takes_something_else_is_left_alone(monkeypatch: pytest.M
     model = make_model(make_config("qwen3"), "torch").causal_lm
     norm = type(model.model.norm)
     monkeypatch.setattr(norm, "forward", lambda self, hidden_states, gate=None: hidden_states)
-    assert fuse(model, "torch", keeps_products=False) == "Qwen3RMSNorm.forward takes (self, hidden_states, gate)"
+    assert fuse(model, KernelPaths(), keeps_products=False) == "Qwen3RMSNorm.forward takes (self, hidden_states, gate)"
     assert type(model.model.norm) is norm
