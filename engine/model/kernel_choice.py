@@ -87,8 +87,10 @@ def _reason(failed: Mapping[str, str], left: set[str], where: str) -> str:
     on = f" on {where}" if where else ""
     if not failed:
         return f"Triton, each compared with PyTorch{on}"
-    each = [f"{name}: {reason}" for name, reason in failed.items()]
-    reasons = "; ".join(each if len(set(failed.values())) > 1 or len(each) == 1 else set(failed.values()))
+    same: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        same.setdefault(reason, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in same.items())
     if left >= set(NAMES) - {"attention"}:
         return f"PyTorch, lean, as all of Triton's failed{on} ({reasons})"
     return f"Triton, but PyTorch for {', '.join(sorted(left))}, which failed{on} ({reasons})"

@@ -31,9 +31,7 @@ def serve(request: dict[str, Any], answers: TextIO) -> int:
     for name in request["kernels"]:
         _write(answers, {"begins": name})
         verdict = try_kernel(name, shapes, device)
-        _write(
-            answers, {"kernel": name, "outcome": verdict.outcome, "reason": verdict.reason, "seconds": verdict.seconds}
-        )
+        _write(answers, {"kernel": name, "verdict": vars(verdict)})
         if device.type == "cuda" and not _answers():
             return DEVICE_LOST
     return 0

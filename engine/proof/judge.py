@@ -22,6 +22,8 @@ ROW_ROUNDINGS = {torch.bfloat16: 2**-9, torch.float32: 2**-17}
 SANE = {torch.bfloat16: 0.05, torch.float32: 1e-3}
 # Elements that are compared at a time: the fp64 of a whole gradient of the head would take gigabytes.
 PART = 1 << 24
+# How an objection begins that is not to the kernel.
+TORCH_IS_OFF = "PyTorch's own "
 Results = Mapping[str, Tensor]
 
 
@@ -52,7 +54,7 @@ def objection(name: str, ours: Tensor, own: Tensor, truth: Tensor, *, truncates:
         return "", 0.0
     found, theirs = errors(ours, truth), errors(own, truth)
     if not theirs.whole <= SANE[own.dtype]:
-        return f"PyTorch's own {name} is off by {theirs.whole:.1e}", theirs.truth
+        return f"{TORCH_IS_OFF}{name} is off by {theirs.whole:.1e}", theirs.truth
     factor = FACTOR_TRUNCATED if truncates and ours.dtype == torch.bfloat16 else FACTOR
     if not found.whole <= factor * theirs.whole + WHOLE_ROUNDINGS:
         return f"{name} is off by {found.whole:.1e}, PyTorch's by {theirs.whole:.1e}", found.truth

@@ -1,8 +1,8 @@
 """The verdicts on kernels in the user's cache: $XDG_CACHE_HOME/alttrain/kernels, by default ~/.cache/alttrain/kernels.
 
 A file for each identity holds that identity and the verdicts. Kept is what passed, and what gave wrong values. What
-raised is tried again at the next start: its cause, a missing compiler, a full disk or memory, may be gone by then. A
-file that is damaged, or that another identity wrote, counts as none.
+raised, or could not be compared as PyTorch failed, is tried again at the next start: the cause, a missing compiler, a
+full disk or memory, may be gone by then. A file that is damaged, or that another identity wrote, counts as none.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ def kept_verdicts(identity: Identity) -> dict[str, Verdict]:
         verdicts = {str(name): Verdict(**verdict) for name, verdict in held["verdicts"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
-    return {name: verdict for name, verdict in verdicts.items() if verdict.outcome in KEPT}
+    return {name: verdict for name, verdict in verdicts.items() if _is_kept(verdict)}
 
 
 def keep_verdicts(identity: Identity, verdicts: Mapping[str, Verdict]) -> str:
     """Keep what is to be kept; return a sentence where it cannot be, else nothing. A reader never sees half a file."""
     file = file_of(identity)
-    values = {name: vars(verdict) for name, verdict in verdicts.items() if verdict.outcome in KEPT}
+    values = {name: vars(verdict) for name, verdict in verdicts.items() if _is_kept(verdict)}
     text = json.dumps({"identity": identity, "verdicts": values}, indent=1) + "\n"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -65,3 +65,7 @@ def keep_verdicts(identity: Identity, verdicts: Mapping[str, Verdict]) -> str:
             f"written ({error.strerror}). Set XDG_CACHE_HOME to a folder that can."
         )
     return ""
+
+
+def _is_kept(verdict: Verdict) -> bool:
+    return verdict.outcome in KEPT and not verdict.torch_failed

@@ -7,12 +7,12 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
-from alttrain.engine.proof.judge import Results, objection, share_of_different_bits
+from alttrain.engine.proof.judge import TORCH_IS_OFF, Results, objection, share_of_different_bits
 from alttrain.kernels.backend import INTERPRETED, Backend
 
 # Of the bf16 numbers that a kernel has rounded by random bits, how many may differ from PyTorch's, which has the same
@@ -34,6 +34,8 @@ class Verdict:
     """One line; empty where it passed."""
     seconds: float = 0.0
     """How long its trials took, compilation included."""
+    torch_failed: bool = False
+    """Whether it was PyTorch's own path that went wrong, so that the kernel had nothing to be compared with."""
 
     @property
     def passed(self) -> bool:
@@ -57,9 +59,9 @@ class Trial:
 def judge_kernel(trials: Callable[[], Iterable[Trial]]) -> Verdict:
     """Run the trials of one kernel and return the verdict: that of the first trial that it does not pass."""
     start = time.perf_counter()
-    outcome, reason = _judge(trials)
+    verdict = _judge(trials)
     gc.collect()
-    return Verdict(outcome, reason, round(time.perf_counter() - start, 2))
+    return replace(verdict, seconds=round(time.perf_counter() - start, 2))
 
 
 def one_line(error: BaseException) -> str:
@@ -70,7 +72,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {told}"[:REASON_LENGTH].rstrip(": ")
 
 
-def _judge(trials: Callable[[], Iterable[Trial]]) -> tuple[Outcome, str]:
+def _judge(trials: Callable[[], Iterable[Trial]]) -> Verdict:
     largest, what, whose = 0.0, "", ""
     try:
         for trial in trials():
@@ -80,7 +82,7 @@ def _judge(trials: Callable[[], Iterable[Trial]]) -> tuple[Outcome, str]:
             whose = ""
             ours = trial.run("triton")
             if ours.keys() != truth.keys() | set(trial.bits):
-                return "wrong", f"{what}: gives {', '.join(ours)}"
+                return Verdict("wrong", f"{what}: gives {', '.join(ours)}")
             for name, value in ours.items():
                 if name in trial.bits:
                     share = share_of_different_bits(value, own[name])
@@ -88,13 +90,15 @@ def _judge(trials: Callable[[], Iterable[Trial]]) -> tuple[Outcome, str]:
                 else:
                     said, size = objection(name, value, own[name], truth[name], truncates=INTERPRETED)
                 if said:
-                    return "wrong", f"{what}: {said}"
+                    return Verdict("wrong", f"{what}: {said}", torch_failed=said.startswith(TORCH_IS_OFF))
                 largest = max(largest, size)
             del own, ours, truth, value
             what = f"after {trial.what}"
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # an error of the last launch is this kernel's too
     except Exception as error:  # a compiler's, a launch's, a device's: it is the kernel's verdict
-        return "raised", f"{what}: {whose}{one_line(error)}" if what else one_line(error)
+        return Verdict(
+            "raised", f"{what}: {whose}{one_line(error)}" if what else one_line(error), torch_failed=bool(whose)
+        )
     # A device that answers nothing but zeros would find everything equal.
-    return ("passed", "") if largest > 0 else ("raised", "the device gives nothing but zeros")
+    return Verdict("passed") if largest > 0 else Verdict("raised", "the device gives nothing but zeros")

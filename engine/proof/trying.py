@@ -73,8 +73,8 @@ def _ask(
                 if "begins" in line:
                     begun = str(line["begins"])
                     say(begun)
-                elif line.get("kernel") == begun:
-                    verdicts[str(begun)] = Verdict(line["outcome"], line["reason"], line["seconds"])
+                elif line.get("kernel") == begun and isinstance(line.get("verdict"), dict):
+                    verdicts[str(begun)] = Verdict(**line["verdict"])
                     begun = None
             code = process.wait()
         finally:

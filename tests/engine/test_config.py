@@ -19,6 +19,7 @@ import tyro
 from tyro.conf import Positional
 
 from alttrain.engine.config import DataConfig, RunConfig
+from alttrain.engine.doctor.config import DoctorConfig
 from alttrain.engine.evaluate.config import AskConfig, MeasureConfig
 from alttrain.engine.restructure.config import BuildConfig
 from alttrain.nano.config import StudyConfig
@@ -27,6 +28,7 @@ FLAGS = Path(__file__).resolve().parents[1] / "assets" / "flags.txt"
 PROGRAMS: dict[str, type] = {
     "ask": AskConfig,
     "build": BuildConfig,
+    "doctor": DoctorConfig,
     "measure": MeasureConfig,
     "nano": StudyConfig,
     "train": RunConfig,

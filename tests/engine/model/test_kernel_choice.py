@@ -77,10 +77,11 @@ def test_where_all_failed_the_same_reason_is_said_once() -> None:
     failed = dict.fromkeys(TRIALS, Verdict("raised", "could not be tried: no compiler"))
     chosen = choose_kernels("auto", CUDA, failed, "Card 9")
     assert (set(paths(chosen).values()), chosen.fuses_layers) == ({"torch"}, True)
-    assert chosen.reason == "PyTorch, lean, as all of Triton's failed on Card 9 (could not be tried: no compiler)"
+    told = f"{', '.join(TRIALS)}: could not be tried: no compiler"
+    assert chosen.reason == f"PyTorch, lean, as all of Triton's failed on Card 9 ({told})"
     mixed = choose_kernels("auto", CUDA, failed | {"attention": Verdict("passed")})
     assert mixed.paths == KernelPaths()
-    assert mixed.reason.startswith("PyTorch, lean, as all of Triton's failed (could not be tried: no compiler)")
+    assert mixed.reason.startswith("PyTorch, lean, as all of Triton's failed (rms_norm, rope, swiglu, weighted_")
 
 
 def test_auto_on_a_gpu_where_nothing_was_tried_takes_pytorch() -> None:

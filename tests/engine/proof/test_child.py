@@ -27,9 +27,9 @@ def test_a_line_for_each_beginning_and_each_verdict(monkeypatch: pytest.MonkeyPa
     assert child.serve(request("rope", "adamw"), answers) == 0
     assert [json.loads(line) for line in answers.getvalue().splitlines()] == [
         {"begins": "rope"},
-        {"kernel": "rope", "outcome": "passed", "reason": "", "seconds": 0.1},
+        {"kernel": "rope", "verdict": vars(verdicts["rope"])},
         {"begins": "adamw"},
-        {"kernel": "adamw", "outcome": "wrong", "reason": "off", "seconds": 0.2},
+        {"kernel": "adamw", "verdict": vars(verdicts["adamw"])},
     ]
 
 
@@ -44,7 +44,7 @@ def test_a_device_that_is_lost_ends_it_after_the_verdict(monkeypatch: pytest.Mon
     assert child.serve(request("rope", "adamw") | {"device": "cuda:0"}, answers) == child.DEVICE_LOST
     assert [list(json.loads(line)) for line in answers.getvalue().splitlines()] == [
         ["begins"],
-        ["kernel", "outcome", "reason", "seconds"],
+        ["kernel", "verdict"],
     ]
 
 
@@ -56,7 +56,9 @@ def test_the_process_itself_under_the_interpreter() -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert [json.loads(line).get("outcome", "begins") for line in done.stdout.splitlines()] == ["begins", "passed"]
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert first == {"begins": "span_weights"}
+    assert second["verdict"]["outcome"] == "passed"
 
 
 def test_without_the_interpreter_a_cpu_runs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,8 @@ def test_another_identity_finds_nothing(part: str) -> None:
 
 
 def test_what_raised_is_not_kept() -> None:
-    keep_verdicts(IDENTITY, VERDICTS | {"swiglu": Verdict("raised", "no compiler")})
+    others = {"swiglu": Verdict("raised", "no compiler"), "rms_norm": Verdict("wrong", "off", torch_failed=True)}
+    keep_verdicts(IDENTITY, VERDICTS | others)
     assert kept_verdicts(IDENTITY) == VERDICTS
 
 

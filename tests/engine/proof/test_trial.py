@@ -49,8 +49,10 @@ def test_the_first_wrong_trial_is_the_reason(ours: Results, reason: str) -> None
 
 
 def test_whatever_raises_is_a_reason_of_one_line() -> None:
-    assert judge_kernel(lambda: [raising("triton")]).reason == "a case: RuntimeError: error: no such thing"
-    assert judge_kernel(lambda: [raising("torch")]).reason == "a case: PyTorch: RuntimeError: error: no such thing"
+    ours, own = (judge_kernel(lambda at=at: [raising(at)]) for at in ("triton", "torch"))  # type: ignore[misc]
+    assert ours.reason == "a case: RuntimeError: error: no such thing"
+    assert own.reason == "a case: PyTorch: RuntimeError: error: no such thing"
+    assert (ours.torch_failed, own.torch_failed) == (False, True)
 
     def broken() -> Iterator[Trial]:
         yield trial("the first")
@@ -58,6 +60,13 @@ def test_whatever_raises_is_a_reason_of_one_line() -> None:
 
     verdict = judge_kernel(broken)
     assert (verdict.outcome, verdict.reason) == ("raised", "after the first: MemoryError")
+
+
+def test_what_pytorch_gets_wrong_is_its_own() -> None:
+    wrong = {"y": TRUTH.float() * 1.1, "n": torch.tensor([3])}
+    verdict = judge_kernel(lambda: [Trial("a case", lambda backend: wrong, lambda: {"y": TRUTH})])
+    assert (verdict.outcome, verdict.torch_failed) == ("wrong", True)
+    assert verdict.reason == "a case: PyTorch's own y is off by 1.0e-01"
 
 
 def test_a_device_of_zeros_proves_nothing() -> None:

@@ -30,7 +30,7 @@ def child(tmp_path: Path) -> tuple[str, str]:
             if name == "rope" and fault.exists():
                 exec(fault.read_text())
             else:
-                say(kernel=name, outcome="passed", reason="", seconds=0.5)
+                say(kernel=name, verdict=dict(outcome="passed", seconds=0.5))
         """)
     )
     return sys.executable, str(program)
@@ -70,7 +70,7 @@ def test_a_kernel_that_ends_its_process_has_failed_and_the_others_have_not(
 
 
 def test_a_kernel_that_loses_the_device_has_its_verdict_and_the_others_a_new_process(child: tuple[str, str]) -> None:
-    lost = "say(kernel='rope', outcome='raised', reason='an illegal address', seconds=0.1); os._exit(3)"
+    lost = "say(kernel='rope', verdict=dict(outcome='raised', reason='an illegal address', seconds=0.1)); os._exit(3)"
     verdicts = tried(child, lost)
     assert verdicts == {"rms_norm": PASSED, "rope": Verdict("raised", "an illegal address", 0.1), "swiglu": PASSED}
 
@@ -82,8 +82,8 @@ def test_a_kernel_that_hangs_is_ended(child: tuple[str, str]) -> None:
 
 
 def test_what_is_no_line_of_the_protocol_is_passed_over(child: tuple[str, str]) -> None:
-    noise = "print('hello'); print('[1]'); print('{\"kernel\": \"swiglu\"}')"
-    good = "say(kernel=name, outcome='passed', reason='', seconds=0.5)"
+    noise = "print('hello'); print('[1]'); print('{\"kernel\": \"swiglu\"}'); say(kernel=name)"
+    good = "say(kernel=name, verdict=dict(outcome='passed', seconds=0.5))"
     assert tried(child, f"{noise}; {good}") == dict.fromkeys(NAMES, PASSED)
 
 
