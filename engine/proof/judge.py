@@ -4,7 +4,8 @@ Three computations of the same thing are compared: the kernel's, PyTorch's in th
 in fp32 where the results are bf16 and fp64 would be slow). Two errors of each must hold:
 - the whole tensor's, |result - truth| / |truth|: at most twice PyTorch's own and 4 roundings of fp32 more;
 - its worst row's, so that one wrong row among thousands shows: at most twice PyTorch's worst and a fraction of a
-  rounding more (ROW_ROUNDINGS). The error of a row that is zero in truth counts against the mean row.
+  rounding more (ROW_ROUNDINGS). The error of a row that is zero in truth counts against the mean row. So does that of
+  a small one where rows are small because large terms cancel, and which of them cancel most is chance.
 PyTorch's own error has a limit as well (SANE): on a device that computes neither right, neither passes.
 Integers must be equal. Under Triton's interpreter, which cuts bf16 off where a GPU rounds it, the factor is 4, not 2.
 """
@@ -35,7 +36,9 @@ class Errors(NamedTuple):
     truth: float
 
 
-def objection(name: str, ours: Tensor, own: Tensor, truth: Tensor, *, truncates: bool = False) -> tuple[str, float]:
+def objection(
+    name: str, ours: Tensor, own: Tensor, truth: Tensor, *, truncates: bool = False, cancels: bool = False
+) -> tuple[str, float]:
     """Return what is wrong with `ours`, empty where nothing is, and the norm of the truth.
 
     Args:
@@ -44,6 +47,7 @@ def objection(name: str, ours: Tensor, own: Tensor, truth: Tensor, *, truncates:
         own: PyTorch's, of the same shape and dtype.
         truth: the same in a higher precision; of integers, PyTorch's again.
         truncates: whether the kernel's stores of bf16 cut off, as Triton's interpreter does.
+        cancels: whether rows may be small by cancellation.
     """
     if ours.shape != truth.shape or ours.dtype != own.dtype:
         return f"{name} is {tuple(ours.shape)} {ours.dtype} and not {tuple(truth.shape)} {own.dtype}", 0.0
@@ -52,7 +56,7 @@ def objection(name: str, ours: Tensor, own: Tensor, truth: Tensor, *, truncates:
         return (f"{name} differs in {different} of {ours.numel()} places" if different else ""), 0.0
     if ours.numel() == 0:
         return "", 0.0
-    found, theirs = errors(ours, truth), errors(own, truth)
+    found, theirs = errors(ours, truth, cancels), errors(own, truth, cancels)
     if not theirs.whole <= SANE[own.dtype]:
         return f"{TORCH_IS_OFF}{name} is off by {theirs.whole:.1e}", theirs.truth
     factor = FACTOR_TRUNCATED if truncates and ours.dtype == torch.bfloat16 else FACTOR
@@ -68,11 +72,12 @@ def share_of_different_bits(ours: Tensor, own: Tensor) -> float:
     return float((ours.view(torch.uint8) != own.view(torch.uint8)).view(ours.numel(), -1).any(1).double().mean())
 
 
-def errors(value: Tensor, truth: Tensor) -> Errors:
-    """Return the relative errors of `value`; a value that is no number is infinitely wrong."""
+def errors(value: Tensor, truth: Tensor, cancels: bool = False) -> Errors:
+    """Return the relative errors of `value`; a value that is no number is infinitely wrong. See `objection`."""
     parts = [_squares(part.double(), exact.double()) for part, exact in _parts(value, truth)]
     differences, sizes = (torch.cat(squares) for squares in zip(*parts, strict=True))  # (num_rows,)
-    worst = _ratio(differences, torch.where(sizes > 0, sizes, sizes.mean())).max()
+    mean = sizes.mean()
+    worst = _ratio(differences, sizes.clamp(min=mean) if cancels else torch.where(sizes > 0, sizes, mean)).max()
     whole = _ratio(differences.sum(), sizes.sum())
     numbers: list[float] = torch.stack([whole, worst, sizes.sum()]).sqrt().tolist()
     return Errors(*numbers)

@@ -54,6 +54,8 @@ class Trial:
     truth: Callable[[], Results]
     """Does it by the definition, in a higher precision; integers may be left out and are then PyTorch's."""
     bits: tuple[str, ...] = ()
+    cancels: bool = False
+    """Whether rows of the results may be small by cancellation, as those of attention's gradients are."""
 
 
 def judge_kernel(trials: Callable[[], Iterable[Trial]]) -> Verdict:
@@ -88,7 +90,9 @@ def _judge(trials: Callable[[], Iterable[Trial]]) -> Verdict:
                     share = share_of_different_bits(value, own[name])
                     said, size = (f"{name} differs in {share:.0%} of its bits" if share > DIFFERENT_BITS else ""), 0.0
                 else:
-                    said, size = objection(name, value, own[name], truth[name], truncates=INTERPRETED)
+                    said, size = objection(
+                        name, value, own[name], truth[name], truncates=INTERPRETED, cancels=trial.cancels
+                    )
                 if said:
                     return Verdict("wrong", f"{what}: {said}", torch_failed=said.startswith(TORCH_IS_OFF))
                 largest = max(largest, size)

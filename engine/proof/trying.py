@@ -1,12 +1,17 @@
-"""Trying kernels in processes of their own, and what is made of one that does not come back."""
+"""Trying kernels in processes of their own, and what is made of one that does not come back.
+
+Most of the time goes into compilation, by one core a process, so that a few processes share the kernels.
+"""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from alttrain.engine.proof.shapes import KernelShapes
@@ -15,6 +20,8 @@ from alttrain.engine.proof.trial import REASON_LENGTH, Verdict
 CHILD = (sys.executable, "-P", "-m", "alttrain.engine.proof.child")
 # Importing torch and starting a device from a cold disk; one kernel with its compilations takes seconds.
 START_SECONDS, KERNEL_SECONDS = 180.0, 90.0
+# Processes at a time at most: each takes a context of the device, and they end almost together.
+MOST_JOBS = 3
 
 Say = Callable[[str], None]
 
@@ -27,6 +34,7 @@ def try_kernels(
     *,
     command: Sequence[str] = CHILD,
     seconds: tuple[float, float] = (START_SECONDS, KERNEL_SECONDS),
+    jobs: int = 0,
 ) -> dict[str, Verdict]:
     """Return the verdict of each kernel of `names`, each tried once; nothing that a kernel does can end this process.
 
@@ -37,7 +45,21 @@ def try_kernels(
         say: is told each kernel when its trials begin.
         command: the process to start.
         seconds: how long it may take to begin, and for one kernel.
+        jobs: processes at a time; 0: one for two cores, MOST_JOBS at most.
     """
+    jobs = jobs or max(1, min(MOST_JOBS, len(os.sched_getaffinity(0)) // 2))
+    shares = [share for first in range(jobs) if (share := names[first::jobs])]
+    with ThreadPoolExecutor(max(1, len(shares))) as pool:
+        found = list(pool.map(lambda share: _try_share(share, shapes, device, say, command, seconds), shares))
+    verdicts = {name: verdict for of in found for name, verdict in of.items()}
+    return {name: verdicts[name] for name in names}
+
+
+def _try_share(
+    names: Sequence[str], shapes: KernelShapes, device: str, say: Say, command: Sequence[str],
+    seconds: tuple[float, float],
+) -> dict[str, Verdict]:  # fmt: skip
+    """Return the verdicts of one process after another, each of which goes on where the last one ended."""
     verdicts: dict[str, Verdict] = {}
     while left := [name for name in names if name not in verdicts]:
         request = {"device": device, "shapes": shapes.as_dict(), "kernels": left}
@@ -80,6 +102,8 @@ def _ask(
         finally:
             watch.cancel()
             process.kill()
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt  # Ctrl-C reaches the whole group: what is left is not tried
     if watch.went_off:
         return f"it did not end within {watch.seconds:.0f} s", begun
     return (_named(code) if code else ""), begun

@@ -58,6 +58,18 @@ def test_a_row_that_is_zero_counts_against_the_mean_row() -> None:
     assert "off by" in said(ours, own, truth)
 
 
+def test_a_row_that_is_small_by_cancellation_counts_against_the_mean_row_too() -> None:
+    truth, own = drawn(rows=10_000)
+    truth[5] *= 1e-4
+    own[5] = truth[5].float()
+    ours = own.clone()
+    ours[5] += 1e-6  # a hundredth of the row, a millionth of another
+    assert "a row of y is off by" in said(ours, own, truth)
+    assert said(ours, own, truth, cancels=True) == ""
+    ours[5] += 1e-3
+    assert said(ours, own, truth, cancels=True) != ""
+
+
 def test_zeros_must_be_zeros_where_all_is_zero() -> None:
     truth, own = torch.zeros(3, 4, dtype=torch.float64), torch.zeros(3, 4)
     assert said(own.clone(), own, truth) == ""

@@ -40,7 +40,7 @@ def tried(child: tuple[str, str], fault: str = "", seconds: tuple[float, float] 
     if fault:
         Path(child[1]).with_name("fault").write_text(fault)
     said: list[str] = []
-    verdicts = try_kernels(NAMES, SMALL_SHAPES, "cuda:7", said.append, command=child, seconds=seconds)
+    verdicts = try_kernels(NAMES, SMALL_SHAPES, "cuda:7", said.append, command=child, seconds=seconds, jobs=1)
     assert said == list(NAMES), "each is begun once"
     return verdicts
 
@@ -85,6 +85,25 @@ def test_what_is_no_line_of_the_protocol_is_passed_over(child: tuple[str, str]) 
     noise = "print('hello'); print('[1]'); print('{\"kernel\": \"swiglu\"}'); say(kernel=name)"
     good = "say(kernel=name, verdict=dict(outcome='passed', seconds=0.5))"
     assert tried(child, f"{noise}; {good}") == dict.fromkeys(NAMES, PASSED)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_the_trying(child: tuple[str, str], jobs: int) -> None:
+    fault = "signal.signal(signal.SIGINT, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGINT)"
+    Path(child[1]).with_name("fault").write_text(fault)
+    with pytest.raises(KeyboardInterrupt):
+        try_kernels(NAMES, SMALL_SHAPES, "cuda:7", command=child, jobs=jobs)
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 9])
+def test_several_processes_share_the_kernels(child: tuple[str, str], jobs: int) -> None:
+    Path(child[1]).with_name("fault").write_text("os._exit(7)")
+    said: list[str] = []
+    verdicts = try_kernels(NAMES, SMALL_SHAPES, "cuda:7", said.append, command=child, jobs=jobs)
+    assert list(verdicts) == list(NAMES)
+    assert sorted(said) == sorted(NAMES)
+    assert [name for name, verdict in verdicts.items() if not verdict.passed] == ["rope"]
+    assert try_kernels((), SMALL_SHAPES, "cuda:7", command=child, jobs=jobs) == {}
 
 
 @pytest.mark.parametrize(
