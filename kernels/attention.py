@@ -8,7 +8,7 @@ Shapes   query (N, Hq, D), key and value (N, Hkv, D), views of any strides;  cu_
 No mask is ever built: a dense (N, N) one costs the work of the whole square, and none at all mixes the documents.
 CUDA     torch's varlen_attn, which takes the pack as it lies; nothing waits for the device. It is for bf16 and fp16
          and for a D that is a multiple of 8, up to 256. The rest goes as on CPU, and each call waits for the device
-         to learn the documents' lengths.
+         to learn the documents' lengths, and so does everything where `backend` is torch.
 CPU      SDPA with is_causal, exact without a mask, in one of two ways (benchmarks/bench_attention.py compares them):
          a call a document on views, which copies nothing and costs about 0.1 ms of calls a document; or one call on
          all documents of like length, right-padded, which costs a copy of q, k, v and out. Padding stands behind the

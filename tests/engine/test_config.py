@@ -125,7 +125,7 @@ def test_settings_cannot_be_changed_once_made(settings: type) -> None:
         assert kind.__dataclass_params__.frozen, kind
         hints = typing.get_type_hints(kind)
         classes += [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
-    assert len(classes) > 1
+    assert len(classes) > 1 or settings is DoctorConfig, "the others have sections"
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["--write"]:
