@@ -26,6 +26,8 @@ UNTRIED = (
     "There is no GPU here, so --model.kernels auto runs PyTorch's path of every kernel, the lean one. "
     "TRITON_INTERPRET=1 alttrain doctor tries Triton's kernels under its interpreter, at small shapes."
 )
+# How a reason names want of memory.
+NO_MEMORY = "OutOfMemoryError"
 
 
 class Section(NamedTuple):
@@ -103,17 +105,26 @@ def _sections(shapes: "KernelShapes", name: str) -> list[Section]:
 
 def _failures(verdicts: Mapping[str, "Verdict"], where: str) -> list[Problem]:
     failed = {name: verdict for name, verdict in verdicts.items() if not verdict.passed}
-    if not failed:
-        return []
-    verb = "fails" if len(failed) == 1 else "fail"
-    found = [
-        Problem(
-            f"{', '.join(failed)} {verb} {where}. Runs with --model.kernels auto leave them to PyTorch there; "
-            "please open an issue with this report.",
-            is_grave=True,
+    without_memory = [name for name, verdict in failed.items() if NO_MEMORY in verdict.reason]
+    wrong = [name for name in failed if name not in without_memory]
+    found = []
+    if without_memory:
+        found.append(
+            Problem(
+                f"{', '.join(without_memory)} could not be tried {where} for want of memory. End what else runs there, "
+                "or name a smaller model (--model).",
+                is_grave=True,
+            )
         )
-    ]
-    if both := [name for name, verdict in failed.items() if verdict.torch_failed]:
+    if wrong:
+        found.append(
+            Problem(
+                f"{', '.join(wrong)} {'fails' if len(wrong) == 1 else 'fail'} {where}. Runs with --model.kernels auto "
+                "leave them to PyTorch there; please open an issue with this report.",
+                is_grave=True,
+            )
+        )
+    if both := [name for name in wrong if failed[name].torch_failed]:
         found.append(
             Problem(
                 f"PyTorch's own path of {', '.join(both)} fails {where} as well: no run can go on there. Update "

@@ -48,10 +48,19 @@ def gpu_rows() -> Rows:
         return [*rows, ("GPU", "none")]
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
-        told = f"{facts.name}, {facts.total_memory / GIB:.1f} GiB"
+        told = f"{facts.name}, {facts.total_memory / GIB:.1f} GiB{_free_memory(index)}"
         told += f", capability {facts.major}.{facts.minor}, {facts.multi_processor_count} multiprocessors"
         rows.append((f"GPU {index}", told))
     return rows
+
+
+def _free_memory(index: int) -> str:
+    import torch
+
+    try:
+        return f", {torch.cuda.mem_get_info(index)[0] / GIB:.1f} free"
+    except RuntimeError:  # another process may have it for itself
+        return ", and no process of ours may use it"
 
 
 def version_rows() -> Rows:

@@ -107,6 +107,18 @@ def test_where_pytorch_fails_as_well_no_path_is_promised(
     assert "2. PyTorch's own path of rope fails on Card 9 as well: no run can go on there." in capsys.readouterr().out
 
 
+def test_want_of_memory_is_no_fault_of_a_kernel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpus(monkeypatch, "Card 9", rope=Verdict("raised", "PyTorch: OutOfMemoryError: CUDA", 0.7, torch_failed=True))
+    with pytest.raises(SystemExit):
+        doctor(DoctorConfig())
+    report, _ = capsys.readouterr()
+    assert report.startswith(
+        "## alttrain doctor: 1 problem\n\n1. rope could not be tried on Card 9 for want of memory."
+    )
+
+
 def test_what_is_not_grave_is_told_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "problems", lambda: [Problem("The disk is full.")])
     assert doctor(DoctorConfig()).startswith("## alttrain doctor: 1 problem\n\n1. The disk is full.\n")

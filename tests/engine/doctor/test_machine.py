@@ -53,10 +53,17 @@ def test_every_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda index: Properties(f"Card {index}", 2**34, 9, 0, 132)
     )
+
+    def free(index: int) -> tuple[int, int]:
+        if index:
+            raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+        return 2**33, 2**34
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
     assert machine.gpu_rows() == [
         ("driver", "580.65.06, torch built for CUDA 13.0"),
-        ("GPU 0", "Card 0, 16.0 GiB, capability 9.0, 132 multiprocessors"),
-        ("GPU 1", "Card 1, 16.0 GiB, capability 9.0, 132 multiprocessors"),
+        ("GPU 0", "Card 0, 16.0 GiB, 8.0 free, capability 9.0, 132 multiprocessors"),
+        ("GPU 1", "Card 1, 16.0 GiB, and no process of ours may use it, capability 9.0, 132 multiprocessors"),
     ]
 
 
