@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from alttrain.engine.proof.judge import TORCH_IS_OFF, Results, objection, share_of_different_bits
+from alttrain.engine.proof.poison import poisoned
 from alttrain.kernels.backend import INTERPRETED, Backend
 
 # Of the bf16 numbers that a kernel has rounded by random bits, how many may differ from PyTorch's, which has the same
@@ -82,7 +83,8 @@ def _judge(trials: Callable[[], Iterable[Trial]]) -> Verdict:
             own = trial.run("torch")
             truth = {name: value for name, value in own.items() if not value.is_floating_point()} | dict(trial.truth())
             whose = ""
-            ours = trial.run("triton")
+            with poisoned():
+                ours = trial.run("triton")
             if ours.keys() != truth.keys() | set(trial.bits):
                 return Verdict("wrong", f"{what}: gives {', '.join(ours)}")
             for name, value in ours.items():

@@ -32,6 +32,12 @@ FAULTS = (
     Fault("swiglu", FORWARD, "(activated * up).to(y_ptr", "(gate * up).to(y_ptr"),
     Fault("swiglu", GRADIENT, "sigmoid + activated * (1.0 - sigmoid)", "sigmoid"),
     Fault("swiglu", GRADIENT, "(activated.to(dtype).to(tl.float32) * up).to(dtype)", "activated.to(dtype)"),
+    Fault(
+        "rms_norm",
+        EDGE,
+        "tl.store(rstd_ptr + rows, rstd, rows < num_rows)",
+        "tl.store(rstd_ptr + rows, rstd, rows < num_rows - 1)",
+    ),
     Fault("swiglu", EDGE, "mask = cols < width\n", "mask = cols < width - 1\n"),
     Fault("swiglu", RAISING, "sigmoid = 1.0 /", "sigmoid = nothing /"),
     Fault(

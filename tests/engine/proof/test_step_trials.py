@@ -22,6 +22,12 @@ FAULTS = (
     ),
     Fault("weighted_cross_entropy", GRADIENT, "-others / total * w, V, True", "-others * w, V, True"),
     Fault("weighted_cross_entropy", GRADIENT, "scale = w * tl.load(g_ptr) / tl.load(", "scale = w / tl.load("),
+    Fault(
+        "weighted_cross_entropy",
+        EDGE,
+        "    else:\n        _write_row(x_row, dx_row, 0.0",
+        "    elif w > 9.0:\n        _write_row(x_row, dx_row, 0.0",
+    ),
     Fault("weighted_cross_entropy", EDGE, "    elif weighs == 0:", "    elif weighs == 2:"),
     Fault("weighted_cross_entropy", EDGE, "inside = last + columns < V", "inside = last + columns < V - 1"),
     # The logits of near certain labels: 1 - p has no digit left in fp32.
