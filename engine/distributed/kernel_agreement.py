@@ -12,7 +12,7 @@ from alttrain.engine.config import ModelConfig
 from alttrain.engine.distributed.launcher import place_name
 from alttrain.engine.distributed.world import World
 from alttrain.engine.model.backbone import Backbone
-from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
+from alttrain.engine.model.kernel_choice import UNTRIED, Kernels, choose_kernels
 from alttrain.engine.model.kernel_shapes import shapes_of
 from alttrain.engine.proof.identity import identity_of
 from alttrain.engine.proof.proving import Proof, prove
@@ -51,7 +51,7 @@ def joined(found: Sequence[Found]) -> dict[str, Verdict]:
     """
     verdicts: dict[str, Verdict] = {}
     for name in dict.fromkeys(name for _, _, of in found for name in of):
-        each = [(rank, of.get(name, Verdict("raised", "it was not tried"))) for rank, _, of in found]
+        each = [(rank, of.get(name, UNTRIED)) for rank, _, of in found]
         rank, verdict = next(((rank, verdict) for rank, verdict in each if not verdict.passed), each[0])
         if not verdict.passed and len(found) > 1:
             verdict = Verdict(verdict.outcome, f"on {rank}, {verdict.reason}", verdict.seconds)

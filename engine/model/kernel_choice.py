@@ -14,6 +14,7 @@ from alttrain.kernels.backend import INTERPRETED, Backend
 
 # The kernels that run inside of others, whose path they share.
 INSIDE: Mapping[str, str] = {"weighted_cross_entropy": "linear_cross_entropy"}
+UNTRIED = Verdict("raised", "it was not tried")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def choose_kernels(
         return Kernels(KernelPaths(), True, "PyTorch, lean")
     if verdicts is None:
         return Kernels(KernelPaths(), True, "PyTorch, lean: Triton's have not been tried on this GPU")
-    failed = {name: verdict.reason for name, verdict in verdicts.items() if not verdict.passed}
+    everyone = {**verdicts, **{name: UNTRIED for name in (*NAMES, *INSIDE) if name not in verdicts}}
+    failed = {name: verdict.reason for name, verdict in everyone.items() if not verdict.passed}
     left = {INSIDE.get(name, name) for name in failed}
     paths = {name: "triton" for name in NAMES if name not in left} | dict.fromkeys(left, "torch")
     if "attention" not in left:

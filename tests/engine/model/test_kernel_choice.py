@@ -90,6 +90,14 @@ def test_auto_on_a_gpu_where_nothing_was_tried_takes_pytorch() -> None:
     assert "have not been tried" in untried.reason
 
 
+def test_a_kernel_without_a_verdict_has_not_passed() -> None:
+    one = {name: verdict for name, verdict in PASSED.items() if name != "swiglu"}
+    chosen = choose_kernels("auto", CUDA, one)
+    assert paths(chosen) == TRITON | {"swiglu": "torch"}
+    assert chosen.reason == "Triton, but PyTorch for swiglu, which failed (swiglu: it was not tried)"
+    assert set(paths(choose_kernels("auto", CUDA, {})).values()) == {"torch"}
+
+
 def test_a_choice_stays_what_it_is() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         choose_kernels("torch", CPU).paths = KernelPaths(rope="triton")  # type: ignore[misc]
