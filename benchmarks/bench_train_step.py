@@ -110,7 +110,7 @@ class Steps:
         self.setting, self.config, self.world = setting, config, world
         self.backbone = make_backbone(setting.model, world.device)
         self.engine = ZeroEngine(config, self.backbone, world)
-        self.collator = Collator(config.loss, world.device, backend=self.engine.kernels.backend)
+        self.collator = Collator(config.loss, world.device, backend=self.engine.kernels.paths.span_weights)
         self.draw = random.Random(0)
         self.marks: list[list[torch.cuda.Event]] = []  # of each step: begin, forward, backward and optimizer done
         if world.device.type == "cuda":

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -26,7 +27,6 @@ from typing import Any, NamedTuple
 import torch
 
 from harness.claims import check_claims
-from harness.proof import objections
 from harness.record import environment
 
 HERE = Path(__file__).resolve().parent
@@ -46,6 +46,8 @@ KERNELS = {
 LAWS = {
     "attention_in_models": "engine/model/test_attention.py",
     "layers": "engine/model/test_layers.py",
+    "layer_trials": "engine/proof/test_layer_trials.py",
+    "step_trials": "engine/proof/test_step_trials.py",
     "batch": "engine/data/test_batch.py",
     "gradients": "distributed/test_gradients.py",
 }
@@ -150,9 +152,14 @@ def run_tests(suite: Suite) -> None:
     for test in tests:
         if test["outcome"] == "failed":
             print(f"FAILED {test['name']}: {test['message'].splitlines()[-1][:300]}")
-    if "gpu" in facts:
-        suite.record["objections"] = objections(json.loads((suite.out / "tests.json").read_text()), facts["gpu"])
-        print(f"no proof: {suite.record['objections'][:10]}" if suite.record["objections"] else "a proof of this GPU")
+    # That no test failed says nothing of tests that never ran.
+    for reason, number in Counter(_reason(test) for test in tests if test["outcome"] == "skipped").most_common():
+        print(f"skipped {number}: {reason}")
+
+
+def _reason(test: dict[str, Any]) -> str:
+    """Return why a test was skipped: what stands last in ('file', line, 'Skipped: reason')."""
+    return str(test.get("message", "")).rpartition("Skipped: ")[2].rstrip("')\"")
 
 
 def _outcomes(path: Path) -> list[dict[str, Any]]:

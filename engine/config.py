@@ -22,7 +22,7 @@ class ModelConfig:
     random_init: bool = False
     """Read config and tokenizer only and draw the weights from --seed."""
     kernels: Literal["auto", "triton", "torch"] = "auto"
-    """auto: Triton on a GPU on which its kernels are proven, else PyTorch; triton: always Triton; torch: PyTorch."""
+    """auto: on a GPU each kernel of Triton that passes its trial there; triton: all, untried; torch: PyTorch."""
     checkpointing: Literal["off", "selective", "full"] = "full"
     """What the backward recomputes. off: nothing; selective: all but products and attention; full: whole layers."""
 

@@ -8,7 +8,7 @@ Shapes   query (N, Hq, D), key and value (N, Hkv, D), views of any strides;  cu_
 No mask is ever built: a dense (N, N) one costs the work of the whole square, and none at all mixes the documents.
 CUDA     torch's varlen_attn, which takes the pack as it lies; nothing waits for the device. It is for bf16 and fp16
          and for a D that is a multiple of 8, up to 256. The rest goes as on CPU, and each call waits for the device
-         to learn the documents' lengths.
+         to learn the documents' lengths, and so does everything where `backend` is torch.
 CPU      SDPA with is_causal, exact without a mask, in one of two ways (benchmarks/bench_attention.py compares them):
          a call a document on views, which copies nothing and costs about 0.1 ms of calls a document; or one call on
          all documents of like length, right-padded, which costs a copy of q, k, v and out. Padding stands behind the
@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from alttrain.kernels.backend import Backend
 
 # Bytes of q, k, v and out of a mean document above which a copy of them costs more than a call.
 COPY_BYTES = 256 << 10
@@ -51,6 +53,8 @@ def packed_attention(
     cu_seqlens: Tensor,
     max_seqlen: int,
     scaling: float | None = None,
+    *,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Return causal attention within each document.
 
@@ -61,6 +65,7 @@ def packed_attention(
         cu_seqlens: first token of each document, then N; (S + 1,), int32, on the device of `query`.
         max_seqlen: tokens of the longest document, or more.
         scaling: factor of the scores; 1 / sqrt(D) where None.
+        backend: `torch` is SDPA on CUDA too, for a GPU on which varlen_attn fails; there is no kernel of Triton's here.
 
     Returns:
         Out, (N, Hq, D), differentiable in query, key and value.
@@ -69,7 +74,7 @@ def packed_attention(
         ValueError: `cu_seqlens` does not rise from 0 to N. On CUDA in half precision it is not read, so that nothing
             waits for the device.
     """
-    if query.is_cuda and _varlen_takes(query):
+    if query.is_cuda and backend != "torch" and _varlen_takes(query):
         return _varlen(query, key, value, cu_seqlens, max_seqlen, scaling)
     return _sdpa(query, key, value, _lengths(cu_seqlens, query.shape[0]), scaling)
 

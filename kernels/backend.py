@@ -9,6 +9,7 @@ Backend = Literal["auto", "triton", "torch"]
 
 # Whether Triton's interpreter is on (TRITON_INTERPRET=1): triton decides this once, when the kernels are imported.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
+TRITON_VERSION: str = triton.__version__
 
 
 def runs_triton(backend: Backend, device: torch.device) -> bool:

@@ -33,8 +33,9 @@ TILE = 2048
 MAX_WIDTH = 8192
 # Warps of the backward on one multiprocessor: as many as fit at its 80 to 122 registers a thread, for a single wave.
 RESIDENT_WARPS = 16
-# Elements that the CPU path works on at a time, few enough to stay in its cache between operations.
-CPU_TILE = 1 << 18
+# Elements that the PyTorch path works on at a time: few enough to stay in a CPU's cache between operations, or enough
+# to keep a GPU busy.
+TORCH_TILE = {"cpu": 1 << 18, "cuda": 1 << 25}
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -179,11 +180,11 @@ def _backward(
 
 def _forward_torch(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return what `_forward` returns, computed some rows at a time in PyTorch."""
-    num_rows, width = x.shape
+    num_rows = x.shape[0]
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     h = x if residual is None else torch.empty_like(y)
     rstd = torch.empty(num_rows, dtype=torch.float32, device=x.device)
-    for part in _parts(num_rows, width):
+    for part in _parts(x):
         rows = x[part] if residual is None else torch.add(x[part], residual[part], out=h[part])
         rows = rows.float()
         torch.add(rows.square().mean(-1), eps, out=rstd[part]).rsqrt_()
@@ -197,7 +198,7 @@ def _backward_torch(
     """Return what `_backward` returns, computed some rows at a time in PyTorch."""
     dx = torch.empty(h.shape, dtype=h.dtype, device=h.device)
     dweight = torch.zeros(weight.shape, dtype=torch.float32, device=h.device) if needs_weight else None
-    for part in _parts(*h.shape):
+    for part in _parts(h):
         n = h[part].float() * rstd[part, None]
         upstream = dy[part].float()
         if dweight is not None:
@@ -277,9 +278,9 @@ def _rows(x: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
-def _parts(num_rows: int, width: int) -> Iterator[slice]:
-    step = max(1, CPU_TILE // width)
-    return (slice(first, first + step) for first in range(0, num_rows, step))
+def _parts(x: Tensor) -> Iterator[slice]:
+    step = max(1, TORCH_TILE["cuda" if x.is_cuda else "cpu"] // x.shape[1])
+    return (slice(first, first + step) for first in range(0, x.shape[0], step))
 
 
 def _check(x: Tensor, residual: Tensor, weight: Tensor) -> None:

@@ -31,8 +31,9 @@ from alttrain.kernels.backend import Backend, runs_triton
 # Elements of one half of a program's tile: 8 a thread with 4 warps, a 16-byte access of bf16.
 TILE = 1024
 WARPS = 4
-# Elements that the CPU path works on at a time, few enough to stay in its cache between operations.
-CPU_TILE = 1 << 17
+# Elements that the PyTorch path works on at a time: few enough to stay in a CPU's cache between operations, or enough
+# to keep a GPU busy.
+TORCH_TILE = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 
 def rope_reference(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +187,7 @@ def _rotate(
 def _rotate_torch(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, sign: float) -> None:
     """Rotate x (B, H, N, D) into out, some tokens at a time."""
     batch, num_heads, num_tokens, width = x.shape
-    step = max(1, CPU_TILE // max(1, batch * num_heads * width))
+    step = max(1, TORCH_TILE["cuda" if x.is_cuda else "cpu"] // max(1, batch * num_heads * width))
     for first in range(0, num_tokens, step):
         part = slice(first, first + step)
         x1, x2 = x[:, :, part].float().chunk(2, dim=-1)

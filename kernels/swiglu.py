@@ -31,8 +31,9 @@ from alttrain.kernels.backend import Backend, runs_triton
 # Elements of a program's tile: 8 a thread with 4 warps, that is one 16-byte access to each tensor in bf16, two in fp32.
 BLOCK = 1024
 WARPS = 4
-# Elements that the CPU path works on at a time, few enough to stay in its cache between operations.
-CPU_TILE = 1 << 18
+# Elements that the PyTorch path works on at a time: few enough to stay in a CPU's cache between operations, or enough
+# to keep a GPU busy.
+TORCH_TILE = {"cpu": 1 << 18, "cuda": 1 << 25}
 
 
 def swiglu_reference(gate: Tensor, up: Tensor) -> Tensor:
@@ -217,7 +218,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _parts(x: Tensor) -> Iterator[slice]:
-    step = max(1, CPU_TILE // x.shape[1])
+    step = max(1, TORCH_TILE["cuda" if x.is_cuda else "cpu"] // x.shape[1])
     return (slice(first, first + step) for first in range(0, x.shape[0], step))
 
 

@@ -47,8 +47,8 @@ IGNORE_INDEX = -100
 MAX_WARPS = 32
 # Elements that a thread loads at a time, 2 vectors in bf16 and 4 in fp32; twice as many would spill its 64 registers.
 ELEMENTS_PER_THREAD = 16
-# fp32 logits that the PyTorch path works on at a time, few enough to stay in a CPU's cache.
-TILE_BYTES = 8 << 20
+# fp32 logits that the PyTorch path works on at a time: few enough for a CPU's cache, or enough to keep a GPU busy.
+TILE_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 # The initial running maximum, finite so that (-inf) - (maximum) is -inf and not NaN.
@@ -359,7 +359,7 @@ def _zero_weightless_rows(tile: Tensor, weighs: Tensor) -> Tensor:
 def _parts(logits: Tensor, *, in_place: bool = False) -> Iterator[tuple[slice, Tensor]]:
     """Yield slices of the rows and their logits in fp32, (C, V): a copy in reused memory, or the logits themselves."""
     num_rows, vocabulary = logits.shape
-    step = max(1, TILE_BYTES // (4 * vocabulary))
+    step = max(1, TILE_BYTES["cuda" if logits.is_cuda else "cpu"] // (4 * vocabulary))
     scratch = torch.empty(min(step, num_rows), vocabulary, dtype=torch.float32, device=logits.device)
     for first in range(0, num_rows, step):
         rows = logits[first : first + step]

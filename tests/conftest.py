@@ -11,7 +11,7 @@ import torch
 
 # At the end, and never `tests` itself: that holds a folder `kernels`.
 sys.path.append(str(Path(__file__).parent / "plugins"))
-pytest_plugins = ("pytester", "skips", "laws", "scheduling", "small_tokenizers", "golden")
+pytest_plugins = ("pytester", "skips", "laws", "scheduling", "small_tokenizers", "golden", "planted_faults")
 
 # Triton reads this when it is imported, which transformers does: it is set before any test module is.
 if not torch.cuda.is_available():

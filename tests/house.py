@@ -21,12 +21,12 @@ from pathlib import Path
 ORDER: tuple[tuple[str, ...], ...] = (
     ("kernels",),
     ("engine/errors", "engine/files", "engine/config", "engine/console", "engine/thinking", "engine/version"),
-    ("engine/config_checks", "engine/report", "engine/trace"),
+    ("engine/config_checks", "engine/report", "engine/trace", "engine/proof"),
     ("engine/data",),
     ("engine/restructure", "engine/evaluate", "engine/model"),
     ("engine/distributed",),
     ("engine/run",),
-    ("engine/train",),
+    ("engine/train", "engine/doctor"),
     ("engine/cli",),
     ("recipes",),
 )
@@ -61,6 +61,7 @@ HEAVY = ("torch", "numpy", "transformers", "deepspeed", "triton", "scipy", "matp
 MAY_BE_HEAVY = (
     "kernels/",
     "engine/data/batch.py",
+    "engine/proof/",
     "engine/model/",
     "engine/distributed/",
     "engine/run/",

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import PackedBatch
 from alttrain.engine.distributed.finite import FiniteCheck
+from alttrain.engine.distributed.kernel_agreement import agreed_kernels
 from alttrain.engine.distributed.optimizer import FlatAdamW
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero_settings import deepspeed_settings, import_deepspeed, limit_waiting
@@ -46,7 +47,8 @@ class ZeroEngine:
         if config.zero.stage == 3:
             # The dtype comes from `settings`: given one here, DeepSpeed takes bfloat16 wherever float16 is unsupported.
             construction = deepspeed.zero.Init(config_dict_or_path=settings)
-        model = build_model(config.model, backbone, world.device, construction)
+        kernels = agreed_kernels(config.model, backbone, world)  # before the model, whose memory the trials may need
+        model = build_model(config.model, backbone, world.device, construction, kernels)
         check = FiniteCheck(world)
         _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype), check)
         unfit = check.found()
@@ -155,7 +157,7 @@ def _adamw(model: PackedCausalLM, config: RunConfig) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if is_matrix(p)], "weight_decay": config.optim.weight_decay},
         {"params": [p for p in parameters if not is_matrix(p)], "weight_decay": 0.0},
     ]
-    if model.kernels.backend == "triton" and config.zero.offload == "none":
+    if model.kernels.paths.adamw == "triton" and config.zero.offload == "none":
         return FlatAdamW(groups, lr=config.optim.lr, betas=config.optim.betas, backend="triton")
     return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, fused=True)
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from alttrain.kernels.attention import packed_attention
+from alttrain.kernels.backend import Backend
 
 
 def packed_attention_forward(
@@ -20,6 +21,7 @@ def packed_attention_forward(
     cu_seq_lens_k: Tensor | None = None,
     max_length_q: int | None = None,
     max_length_k: int | None = None,
+    backend: Backend = "auto",
     **_: object,
 ) -> tuple[Tensor, None]:
     """Return causal attention within each document, and None in the place of the attention weights.
@@ -39,6 +41,7 @@ def packed_attention_forward(
         cu_seq_lens_k: the same for the keys; must be equal.
         max_length_q: tokens of the longest document, or more.
         max_length_k: the same for the keys.
+        backend: as in `packed_attention`.
 
     Returns:
         Out, (1, N, Hq, D), differentiable in query, key and value; None.
@@ -61,7 +64,8 @@ def packed_attention_forward(
         )
     # (N, heads, D): how the projections have written them, so that no copy is made.
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
-    out = packed_attention(query, key, value, cu_seq_lens_q, max(max_length_q, max_length_k), scaling)
+    longest = max(max_length_q, max_length_k)
+    out = packed_attention(query, key, value, cu_seq_lens_q, longest, scaling, backend=backend)
     return out.unsqueeze(0), None
 
 

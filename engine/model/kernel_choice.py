@@ -1,50 +1,102 @@
-"""Which kernels a model runs on a device, by --model.kernels, and the reason for it."""
+"""Which kernels a model runs on a device, by --model.kernels, and the reason for it.
+
+Each kernel takes a path of its own: one that fails on a GPU is left to PyTorch there, and the others are not.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 
 from alttrain.engine.errors import ConfigError
+from alttrain.engine.proof.trial import Verdict
 from alttrain.kernels.backend import INTERPRETED, Backend
 
-# GPUs on which every kernel has passed its native tests, and the folder under benchmarks/results whose tests.json shows
-# it; what must be in that file is listed in benchmarks/harness/proof.py.
-PROVEN_GPUS: Mapping[str, str] = {}
+# The kernels that run inside of others, whose path they share.
+INSIDE: Mapping[str, str] = {"weighted_cross_entropy": "linear_cross_entropy"}
+UNTRIED = Verdict("raised", "it was not tried")
+
+
+@dataclass(frozen=True)
+class KernelPaths:
+    """The path that the calls of each kernel take; by default PyTorch's."""
+
+    adamw: Backend = "torch"
+    attention: Backend = "auto"
+    """auto: torch's varlen_attn where it takes the heads; torch: SDPA. There is no kernel of Triton's."""
+    linear_cross_entropy: Backend = "torch"
+    rms_norm: Backend = "torch"
+    rope: Backend = "torch"
+    span_weights: Backend = "torch"
+    swiglu: Backend = "torch"
+
+
+NAMES = tuple(path.name for path in fields(KernelPaths))
+TRITON = KernelPaths(**{name: "triton" for name in NAMES if name != "attention"})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Kernels:
     """The kernels that a model runs on one device."""
 
-    backend: Backend
-    """The path that every kernel call takes: Triton or PyTorch."""
-    fuses_layers: bool
+    paths: KernelPaths = field(default_factory=KernelPaths)
+    """The path of each kernel."""
+    fuses_layers: bool = False
     """Whether the forwards of transformers' layers are replaced by ours."""
-    reason: str
+    reason: str = "PyTorch"
     """A phrase for the user: which kernels, and why."""
+    note: str = ""
+    """A further sentence for the user, if any."""
+
+    def sentences(self) -> list[str]:
+        """Return what the user is told at the start."""
+        return [f"kernels: {self.reason}", *filter(None, [self.note])]
 
 
-def choose_kernels(wanted: str, device: torch.device) -> Kernels:
+def choose_kernels(
+    wanted: str, device: torch.device, verdicts: Mapping[str, Verdict] | None = None, where: str = ""
+) -> Kernels:
     """Return the kernels that --model.kernels = `wanted` selects on `device`.
+
+    Args:
+        wanted: auto, triton or torch.
+        device: where the model runs.
+        verdicts: what the trials of the kernels gave, for `auto` on a GPU; without them it takes PyTorch's path.
+        where: the GPU, or GPUs, on which they were tried, as the user is told.
 
     Raises:
         ConfigError: Triton is asked for where it cannot run.
     """
     if wanted == "torch":
-        return Kernels("torch", False, "PyTorch")
+        return Kernels()
     if wanted == "triton":
         if device.type != "cuda" and not INTERPRETED:
             raise ConfigError(
                 "triton: this machine has no CUDA device, and Triton's kernels run on nothing else. Use auto.",
                 flag="--model.kernels",
             )
-        return Kernels("triton", True, "Triton")
+        return Kernels(TRITON, True, "Triton")
     if device.type != "cuda":
-        return Kernels("torch", True, "PyTorch, lean")
-    gpu = torch.cuda.get_device_name(device)
-    if gpu in PROVEN_GPUS:
-        return Kernels("triton", True, f"Triton, proven on {gpu}")
-    return Kernels(
-        "torch", False, f"PyTorch, as Triton's are not proven on {gpu} yet (--model.kernels triton uses them)"
-    )
+        return Kernels(KernelPaths(), True, "PyTorch, lean")
+    if verdicts is None:
+        return Kernels(KernelPaths(), True, "PyTorch, lean: Triton's have not been tried on this GPU")
+    everyone = {**verdicts, **{name: UNTRIED for name in (*NAMES, *INSIDE) if name not in verdicts}}
+    failed = {name: verdict.reason for name, verdict in everyone.items() if not verdict.passed}
+    left = {INSIDE.get(name, name) for name in failed}
+    paths = {name: "triton" for name in NAMES if name not in left} | dict.fromkeys(left, "torch")
+    if "attention" not in left:
+        paths["attention"] = "auto"
+    return Kernels(KernelPaths(**paths), True, _reason(failed, left, where))  # type: ignore[arg-type]
+
+
+def _reason(failed: Mapping[str, str], left: set[str], where: str) -> str:
+    on = f" on {where}" if where else ""
+    if not failed:
+        return f"Triton, each compared with PyTorch{on}"
+    same: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        same.setdefault(reason, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in same.items())
+    if left >= set(NAMES) - {"attention"}:
+        return f"PyTorch, lean, as all of Triton's failed{on} ({reasons})"
+    return f"Triton, but PyTorch for {', '.join(sorted(left))}, which failed{on} ({reasons})"

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from alttrain.engine.model.attention import packed_attention_forward
-from alttrain.kernels.backend import Backend
+from alttrain.engine.model.kernel_choice import KernelPaths
 from alttrain.kernels.rms_norm import add_rms_norm, rms_norm
 from alttrain.kernels.rope import rope, rope_, rotary_tables
 from alttrain.kernels.swiglu import swiglu_linear
@@ -24,7 +24,7 @@ Pair = tuple[Tensor, Tensor]
 class FusedModule(nn.Module):
     """Attributes of all fused modules."""
 
-    backend: Backend = "auto"
+    paths: KernelPaths = KernelPaths()
     # True under selective checkpointing, which keeps the projections' outputs: these must not be overwritten then.
     keeps_products: bool = False
 
@@ -38,8 +38,8 @@ class FusedNorm(FusedModule):
     def forward(self, hidden_states: Tensor, residual: Tensor | None = None) -> Tensor | Pair:
         """Return the norm; with a residual, the norm of the sum and the sum."""
         if residual is None:
-            return rms_norm(hidden_states, self.weight, self.variance_epsilon, backend=self.backend)
-        return add_rms_norm(hidden_states, residual, self.weight, self.variance_epsilon, backend=self.backend)
+            return rms_norm(hidden_states, self.weight, self.variance_epsilon, backend=self.paths.rms_norm)
+        return add_rms_norm(hidden_states, residual, self.weight, self.variance_epsilon, backend=self.paths.rms_norm)
 
 
 class FusedRotary(FusedModule):
@@ -80,8 +80,9 @@ class FusedAttention(FusedModule):
             query, key = self.q_norm(query), self.k_norm(key)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         rotate = rope if self.keeps_products else rope_
-        query, key = rotate(query, key, *position_embeddings, backend=self.backend)
-        out, _ = packed_attention_forward(self, query, key, value, attention_mask, scaling=self.scaling, **kwargs)
+        query, key = rotate(query, key, *position_embeddings, backend=self.paths.rope)
+        options = {"scaling": self.scaling, "backend": self.paths.attention, **kwargs}
+        out, _ = packed_attention_forward(self, query, key, value, attention_mask, **options)
         return self.o_proj(out.reshape(*hidden_states.shape[:-1], -1)), None
 
 
@@ -92,7 +93,8 @@ class FusedDown(FusedModule):
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return what the MLP adds to the stream; unless products are kept, the backward overwrites gate and up."""
-        return swiglu_linear(gate, up, self.weight, in_place_backward=not self.keeps_products, backend=self.backend)
+        options: dict[str, Any] = {"in_place_backward": not self.keeps_products, "backend": self.paths.swiglu}
+        return swiglu_linear(gate, up, self.weight, **options)
 
 
 class FusedMLP(FusedModule):
@@ -184,12 +186,12 @@ PATCHES: tuple[Patch, ...] = (
 )  # fmt: skip
 
 
-def fuse(causal_lm: nn.Module, backend: Backend, *, keeps_products: bool) -> str:
+def fuse(causal_lm: nn.Module, paths: KernelPaths, *, keeps_products: bool) -> str:
     """Replace the forwards of `causal_lm` by ours; if one module does not fit, replace none.
 
     Args:
         causal_lm: a transformers model of a family whose classes are named in `PATCHES`.
-        backend: the path that the kernels take.
+        paths: the path that each kernel takes.
         keeps_products: whether checkpointing keeps the projections' outputs.
 
     Returns:
@@ -202,9 +204,9 @@ def fuse(causal_lm: nn.Module, backend: Backend, *, keeps_products: bool) -> str
     if reasons:
         return reasons[0]
     for module, patch in found:
-        _become(module, patch.fused, backend, keeps_products)
+        _become(module, patch.fused, paths, keeps_products)
         if isinstance(module, FusedMLP):
-            _become(module.down_proj, FusedDown, backend, keeps_products)
+            _become(module.down_proj, FusedDown, paths, keeps_products)
     return ""
 
 
@@ -223,8 +225,8 @@ def _mismatch(module: nn.Module, patch: Patch) -> str:
     return "" if patch.fits(module) else f"{name} is of another kind"
 
 
-def _become(module: nn.Module, fused: type[FusedModule], backend: Backend, keeps_products: bool) -> None:
+def _become(module: nn.Module, fused: type[FusedModule], paths: KernelPaths, keeps_products: bool) -> None:
     # The original class stays a base: transformers, DeepSpeed and checkpointing recognise modules by their class.
     original = type(module)
-    names = {"backend": backend, "keeps_products": keeps_products, "__module__": __name__}
+    names = {"paths": paths, "keeps_products": keeps_products, "__module__": __name__}
     module.__class__ = type(f"Fused{original.__name__}", (fused, original), names)

@@ -7,6 +7,7 @@ rotary embedding, MLP and residual sums (`PATCHES` in `model/layers.py`).
 """
 
 import copy
+import dataclasses
 import functools
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ from alttrain.kernels.linear_cross_entropy import weighted_linear_cross_entropy
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ATTENTION = "alttrain_packed"
+# Our attention under the names that transformers knows it by: by the path that it takes.
+ATTENTION: dict[Backend, str] = {"auto": "alttrain_packed", "torch": "alttrain_packed_sdpa"}
 
 
 class LossHead(nn.Linear):
@@ -82,32 +84,44 @@ class PackedCausalLM(nn.Module):
 
 
 def build_model(
-    config: ModelConfig, backbone: Backbone, device: torch.device, construction: AbstractContextManager[Any]
+    config: ModelConfig,
+    backbone: Backbone,
+    device: torch.device,
+    construction: AbstractContextManager[Any],
+    kernels: Kernels | None = None,
 ) -> PackedCausalLM:
-    """Build the model on `device` inside `construction` (ZeRO-3's partitioning, or nothing); weights are not set."""
+    """Build the model on `device` inside `construction` (ZeRO-3's partitioning, or nothing); weights are not set.
+
+    It runs `kernels`, or what --model.kernels selects where nothing has been tried.
+    """
     from transformers import AttentionInterface, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    AttentionInterface.register(ATTENTION, packed_attention_forward)
+    kernels = kernels or choose_kernels(config.kernels, device)
+    for path, name in ATTENTION.items():
+        AttentionInterface.register(name, functools.partial(packed_attention_forward, backend=path))
     model_config = copy.deepcopy(backbone.config)  # the export writes the original
     model_config.use_cache = False
     with no_init_weights(), device, construction:
         causal_lm = AutoModelForCausalLM.from_config(
-            model_config, dtype=getattr(torch, config.dtype), attn_implementation=ATTENTION
+            model_config,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=ATTENTION[kernels.paths.attention],
         )
     causal_lm.tie_weights()
-    kernels = choose_kernels(config.kernels, device)
     causal_lm.lm_head.__class__ = LossHead
-    causal_lm.lm_head.backend = kernels.backend
+    causal_lm.lm_head.backend = kernels.paths.linear_cross_entropy
     # The frequencies are computed again outside of `construction`: inside it, ZeRO-3 makes every new float tensor
     # bfloat16, and rotary angles at position 8,000 need float32.
     rotary = causal_lm.model.rotary_emb
     causal_lm.model.rotary_emb = type(rotary)(config=model_config).to(device)
     assert causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
     if kernels.fuses_layers:
-        unfit = fuse(causal_lm, kernels.backend, keeps_products=config.checkpointing == "selective")
+        unfit = fuse(causal_lm, kernels.paths, keeps_products=config.checkpointing == "selective")
         if unfit:
-            kernels = Kernels(kernels.backend, False, f"{kernels.reason}, but not in the layers: {unfit}")
+            kernels = dataclasses.replace(
+                kernels, fuses_layers=False, reason=f"{kernels.reason}, but not in the layers: {unfit}"
+            )
     _set_checkpointing(causal_lm, config.checkpointing)
     return PackedCausalLM(causal_lm.train(), kernels)
 

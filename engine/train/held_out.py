@@ -34,7 +34,7 @@ def evaluate(
     Only `prompt` and `opening`, which the model does not write, are left out unless they have weight.
     """
     measured = [role for role in ROLES if role not in ("prompt", "opening")]
-    collator = Collator(config.loss, world.device, backend=engine.kernels.backend, measured=measured)
+    collator = Collator(config.loss, world.device, backend=engine.kernels.paths.span_weights, measured=measured)
     sums = torch.zeros(2 + 2 * len(ROLES), dtype=torch.float64, device=world.device)
     with engine.evaluating():
         for first in range(0, len(dataset.examples), EXAMPLES_AT_ONCE):

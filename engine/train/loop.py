@@ -62,7 +62,7 @@ def _train(
     done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
     world.barrier()  # every rank has built its model: now the folder may be written to
     if world.is_first:
-        _announce(config, run, world, done, [space.sentence(), f"kernels: {engine.kernels.reason}"])
+        _announce(config, run, world, done, [space.sentence(), *engine.kernels.sentences()])
         changes = folder.create(config, facts, done)
         if changes:
             sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
@@ -70,7 +70,7 @@ def _train(
 
     if done == 0 and eval_set.examples:
         evaluate(engine, eval_set, work, config, folder, world, step=0)
-    collator = Collator(config.loss, world.device, backend=engine.kernels.backend)
+    collator = Collator(config.loss, world.device, backend=engine.kernels.paths.span_weights)
     sizes = {"pack_tokens": config.batch.pack_tokens, "first_step": done, "num_steps": plan.num_steps}
     with MetricsLog(folder, world, dtype=config.model.dtype, **sizes) as log:
         for step in range(done + 1, plan.num_steps + 1):

@@ -4,6 +4,7 @@
     alttrain build     ordinary reasoning traces -> AltTrain-1K, or one of its controls
     alttrain ask       a model's responses to one prompt, or to a file of prompts
     alttrain measure   the reasoning structure of generated traces
+    alttrain doctor    this machine, its rates, and which kernels are right on it
     alttrain train     one fine-tuning run in this process; for several GPUs: torchrun --no-python alttrain train ...
 
 `alttrain PROGRAM --help` lists a program's flags, and `alttrain --version` prints the version.
@@ -49,6 +50,14 @@ def measure() -> None:
     run_program(MeasureConfig, program.measure, program.__doc__)
 
 
+def doctor() -> None:
+    """Ask what is wrong with this machine."""
+    from alttrain.engine.doctor import doctor as program
+    from alttrain.engine.doctor.config import DoctorConfig
+
+    run_program(DoctorConfig(), program.doctor, program.__doc__)
+
+
 def train() -> None:
     """Fine-tune as the flags say, over the defaults of `RunConfig`."""
     run_training(RunConfig())
@@ -59,6 +68,7 @@ PROGRAMS: dict[str, Callable[[], None]] = {
     "build": build,
     "ask": ask,
     "measure": measure,
+    "doctor": doctor,
     "train": train,
 }
 

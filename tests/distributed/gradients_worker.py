@@ -57,7 +57,7 @@ def first_step(rows: str, weights: dict[str, float], setting: dict[str, Any], pe
     assert len(packs) > 1, "the law is about several packs a rank"
     engine = ZeroEngine(config, backbone, world)
     assert engine.kernels.fuses_layers == (kernels != "torch"), engine.kernels.reason
-    collator = Collator(loss, world.device, backend=engine.kernels.backend)
+    collator = Collator(loss, world.device, backend=engine.kernels.paths.span_weights)
     gradients: dict[str, torch.Tensor] = {}
     engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
     # Attention in fp32 reads the documents' bounds.

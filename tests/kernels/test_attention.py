@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alttrain.kernels import attention
 from alttrain.kernels.attention import packed_attention, packed_attention_reference
+from alttrain.kernels.backend import Backend
 from skips import NO_GPU, NO_OLD_VARLEN
 
 ON_GPU = torch.cuda.is_available()
@@ -154,15 +155,17 @@ def test_varlen_without_enable_gqa_groups_heads_by_itself(device: torch.device, 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [8, 12])
-def test_varlen_runs_where_it_can(
-    monkeypatch: pytest.MonkeyPatch, device: torch.device, dtype: torch.dtype, width: int
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_varlen_runs_where_it_can_and_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, dtype: torch.dtype, width: int, backend: Backend
 ) -> None:
     taken: list[str] = []
     for name in ("_varlen", "_sdpa"):
         path = getattr(attention, name)
         monkeypatch.setattr(attention, name, lambda *args, name=name, path=path: taken.append(name) or path(*args))
-    attend(*make_inputs(10, 4, 2, dtype, device, width)[:3], [4, 6])
-    fits = device.type == "cuda" and dtype == torch.bfloat16 and width == 8
+    inputs = make_inputs(10, 4, 2, dtype, device, width)[:3]
+    packed_attention(*inputs, cu_seqlens([4, 6], device), 6, backend=backend)
+    fits = device.type == "cuda" and dtype == torch.bfloat16 and width == 8 and backend == "auto"
     assert taken == ["_varlen" if fits else "_sdpa"]
 
 
@@ -219,4 +222,4 @@ def test_bounds_that_do_not_rise_to_the_number_of_tokens_are_refused(device: tor
 
 def test_the_public_function_takes_tensors_alone() -> None:
     names = list(inspect.signature(packed_attention).parameters)
-    assert names == ["query", "key", "value", "cu_seqlens", "max_seqlen", "scaling"]
+    assert names == ["query", "key", "value", "cu_seqlens", "max_seqlen", "scaling", "backend"]

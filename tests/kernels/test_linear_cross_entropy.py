@@ -137,7 +137,7 @@ def test_any_chunk_size(backend: Backend, dtype: torch.dtype, chunk_tokens: int)
 def test_small_tiles_and_partial_products(
     backend: Backend, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows_module, "TILE_BYTES", 211 * 4 * 5)
+    monkeypatch.setattr(rows_module, "TILE_BYTES", dict.fromkeys(("cpu", "cuda"), 211 * 4 * 5))
     monkeypatch.setattr(module, "PARTIAL_BYTES", 24 * 2 * 50)
     monkeypatch.setattr(module, "SLAB_BYTES", dict.fromkeys(("cpu", "cuda"), 224 * 4 * 11))
     assert_as_good_as_torch(make_inputs(dtype=dtype), backend=backend)

@@ -11,7 +11,6 @@ import pytest
 NO_GPU = "needs a CUDA device"
 LITTLE_GPU_MEMORY = "needs 20 GiB of GPU memory"
 HAS_GPU = "there is a GPU here"
-NO_PROVEN_GPU = "no GPU has been entered yet"
 NO_REAL_DATA = "real data not found beside the project: data/ is missing"
 IS_ROOT = "root may write anywhere"
 NO_GIT = "git is not installed"
@@ -21,7 +20,7 @@ NO_NULL_DEVICE = "the null device is not here (make test-cuda fetches it)"
 NO_COMPILER = "no C compiler is installed"
 KNOWN_REASONS = frozenset(
     {
-        NO_GPU, LITTLE_GPU_MEMORY, HAS_GPU, NO_PROVEN_GPU, NO_REAL_DATA, IS_ROOT, NO_GIT, NO_OLD_VARLEN,
+        NO_GPU, LITTLE_GPU_MEMORY, HAS_GPU, NO_REAL_DATA, IS_ROOT, NO_GIT, NO_OLD_VARLEN,
         NO_OTHER_TRANSFORMERS, NO_NULL_DEVICE, NO_COMPILER,
     },
 )  # fmt: skip

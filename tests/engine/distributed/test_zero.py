@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.errors import ModelError
 from alttrain.engine.model.backbone import open_backbone
+from alttrain.engine.model.kernel_choice import KernelPaths, Kernels
 from alttrain.engine.trace.roles import ROLES, Example
 
 LOSS = LossConfig(understanding=0.5, assessment=3.0, closing=0.0, end=2.0)
@@ -182,9 +182,9 @@ def test_a_tied_head_is_counted_once(build: Engines, tmp_path: Path, write_model
         ("torch", "none", torch.optim.AdamW),
     ],
 )
-def test_our_adamw_runs_where_its_kernel_does(backend: str, offload: Any, kind: type) -> None:
+def test_our_adamw_runs_where_its_kernel_does(backend: Any, offload: Any, kind: type) -> None:
     layer: Any = nn.Linear(3, 2)
-    layer.kernels = SimpleNamespace(backend=backend)
+    layer.kernels = Kernels(KernelPaths(adamw=backend))
     optimizer = zero._adamw(layer, RunConfig(optim=OPTIM, zero=ZeroConfig(stage=2, offload=offload)))
     assert type(optimizer) is kind
     decayed, plain = optimizer.param_groups

@@ -1,6 +1,7 @@
 """Our layers are transformers' own: same parameters in, same loss and gradients out, in fp32 and bf16."""
 
 import contextlib
+import dataclasses
 import functools
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from alttrain.engine.config import ModelConfig
+from alttrain.engine.model.kernel_choice import TRITON, KernelPaths, Kernels
 from alttrain.engine.model.layers import PATCHES, FusedAttention, FusedDown, FusedLayer, FusedNorm, fuse
-from alttrain.engine.model.packed_lm import PackedCausalLM, build_model
+from alttrain.engine.model.packed_lm import ATTENTION, PackedCausalLM, build_model
 from alttrain.engine.trace.roles import ROLES
 from skips import NO_GPU
 
@@ -45,6 +47,7 @@ def make_model(
     *,
     dtype: str = "float32",
     device: torch.device = CPU,
+    chosen: Kernels | None = None,
 ) -> PackedCausalLM:
     """Return a model whose parameters are bf16 numbers, the same in every dtype and on every device."""
     model = build_model(
@@ -52,6 +55,7 @@ def make_model(
         SimpleNamespace(config=config),  # type: ignore[arg-type]
         device,
         contextlib.nullcontext(),
+        chosen,
     )
     generator = torch.Generator().manual_seed(0)
     spread = 0.2 if config.hidden_size < 64 else 0.07  # logits of like size at every width
@@ -152,6 +156,26 @@ def test_forward_and_backward_wait_for_nothing(device: torch.device, checkpointi
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("left", ["rms_norm", "rope", "swiglu", "linear_cross_entropy", "attention"])
+def test_each_kernel_may_be_left_to_pytorch_by_itself(device: torch.device, left: str) -> None:
+    config = make_config("qwen3")
+    paths = dataclasses.replace(TRITON, **{left: "torch"})
+    mixed = make_model(config, "auto", device=device, chosen=Kernels(paths, True, "mixed"))
+    kinds = {FusedNorm: "rms_norm", FusedAttention: "rope", FusedDown: "swiglu"}
+    found = {
+        name: getattr(m.paths, name) for m in mixed.modules() for kind, name in kinds.items() if isinstance(m, kind)
+    }
+    assert found == {name: "torch" if name == left else "triton" for name in kinds.values()}
+    assert mixed.causal_lm.lm_head.backend == paths.linear_cross_entropy
+    assert mixed.causal_lm.config._attn_implementation == ATTENTION[paths.attention]
+    truth = by_definition("qwen3", 8)
+    own, errors = (
+        relative_errors(differentiate(m), truth) for m in (make_model(config, "torch", device=device), mixed)
+    )
+    for name, error in errors.items():
+        assert error <= 2 * own[name] + 5e-6, f"{name}: {error}, transformers' own is {own[name]}"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_layer_is_ours_and_still_theirs(family: str) -> None:
     plain, fused = (make_model(make_config(family), kernels) for kernels in ("torch", "auto"))
@@ -197,5 +221,5 @@ def test_a_forward_that_takes_something_else_is_left_alone(monkeypatch: pytest.M
     model = make_model(make_config("qwen3"), "torch").causal_lm
     norm = type(model.model.norm)
     monkeypatch.setattr(norm, "forward", lambda self, hidden_states, gate=None: hidden_states)
-    assert fuse(model, "torch", keeps_products=False) == "Qwen3RMSNorm.forward takes (self, hidden_states, gate)"
+    assert fuse(model, KernelPaths(), keeps_products=False) == "Qwen3RMSNorm.forward takes (self, hidden_states, gate)"
     assert type(model.model.norm) is norm

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alttrain.engine.config import DataConfig, RunConfig, ZeroConfig
 from alttrain.engine.distributed.world import World
+from alttrain.engine.model.kernel_choice import Kernels
 from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.engine.train import loop
 from alttrain.engine.train.preparation import Preparation
@@ -114,6 +115,7 @@ def dataset(text: str, num_examples: int) -> Any:
     return SimpleNamespace(examples=examples, report=Report(text))
 
 
+KERNELS = Kernels(reason="PyTorch, lean", note="The verdicts are not kept.")
 TRAIN, HELD_OUT, NONE = dataset("9 of 10 rows", 9), dataset("3 of 3 rows", 3), dataset("0 of 0 rows", 0)
 PLAN: Any = SimpleNamespace(num_steps=40)
 
@@ -122,7 +124,7 @@ def announced(capsys: pytest.CaptureFixture[str], *, resume: bool = False, done:
     config = dataclasses.replace(CONFIG, resume=resume)
     backbone: Any = SimpleNamespace(notes=("a note on the model",))
     run = Preparation(backbone, TRAIN, eval_set, PLAN, {})
-    loop._announce(config, run, dataclasses.replace(ONE, size=2), done, ["on disk: much", "kernels: PyTorch, lean"])
+    loop._announce(config, run, dataclasses.replace(ONE, size=2), done, ["on disk: much", *KERNELS.sentences()])
     output, errors = capsys.readouterr()
     assert output == "", "standard output is for programs"
     return errors
@@ -131,7 +133,7 @@ def announced(capsys: pytest.CaptureFixture[str], *, resume: bool = False, done:
 def test_what_was_read_and_what_will_be_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     rows, plan = (
         "train: 9 of 10 rows\n",
-        "40 steps on 2 ranks, ZeRO stage 3\na note on the model\non disk: much\nkernels: PyTorch, lean\n",
+        "40 steps on 2 ranks, ZeRO stage 3\na note on the model\non disk: much\nkernels: PyTorch, lean\nThe verdicts are not kept.\n",
     )
     assert announced(capsys) == rows + plan
     shared = "held out: 3 rows have the prompt of a row that is trained, and say nothing of new ones: " + (
