@@ -57,6 +57,7 @@ HELPED = (
     "python benchmarks/validate_structure.py",
     "python benchmarks/gpu_suite.py --part tests --out DIR",
     "alttrain nano",
+    "alttrain doctor",
 )
 RUN = ("python tests/house.py", "python -m alttrain.nano")
 ELSEWHERE = {"pip install -e .": "every clone that is tested begins with it, by make"}

@@ -133,7 +133,8 @@ def announced(capsys: pytest.CaptureFixture[str], *, resume: bool = False, done:
 def test_what_was_read_and_what_will_be_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     rows, plan = (
         "train: 9 of 10 rows\n",
-        "40 steps on 2 ranks, ZeRO stage 3\na note on the model\non disk: much\nkernels: PyTorch, lean\nThe verdicts are not kept.\n",
+        "40 steps on 2 ranks, ZeRO stage 3\na note on the model\non disk: much\nkernels: PyTorch, lean\n"
+        "The verdicts are not kept.\n",
     )
     assert announced(capsys) == rows + plan
     shared = "held out: 3 rows have the prompt of a row that is trained, and say nothing of new ones: " + (
