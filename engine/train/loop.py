@@ -13,8 +13,9 @@ import torch
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.data.dataset import shared_prompts
+from alttrain.engine.distributed.choice import build_engine, settled
+from alttrain.engine.distributed.engine import Engine
 from alttrain.engine.distributed.world import World
-from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.report.run_report import write_report
 from alttrain.engine.run.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from alttrain.engine.run.export import export_model
@@ -37,22 +38,25 @@ def train(config: RunConfig) -> None:
     """
     folder = RunFolder(Path(config.output))
     with World.from_environment() as world:
-        run = world.together(lambda: prepare(config))
+        settings, notes = world.together(lambda: settled(config, world.size))
+        run = world.together(lambda: prepare(settings))
         facts = {"world_size": world.size, **run.facts}
-        check_agreement(config, facts, world)
-        with hold_folder(folder, world, lambda: folder.check(config, facts)):
-            _train(config, run, facts, folder, world)
+        check_agreement(settings, facts, world)
+        with hold_folder(folder, world, lambda: folder.check(settings, facts)):
+            _train(settings, run, facts, folder, world, notes)
 
 
-def _train(config: RunConfig, run: Preparation, facts: dict[str, Any], folder: RunFolder, world: World) -> None:
+def _train(
+    config: RunConfig, run: Preparation, facts: dict[str, Any], folder: RunFolder, world: World, notes: list[str]
+) -> None:
     """Build the engine, take every step that is left, and export; all ranks have the same run and hold its folder."""
     plan, train_set, eval_set, work = run.plan, run.train_set, run.eval_set, run.backbone.work
     checkpoint = newest_checkpoint(folder) if config.resume else None
-    engine = ZeroEngine(config, run.backbone, world)
+    engine = build_engine(config, run.backbone, world)
     done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
     world.barrier()  # every rank has built its model: now the folder may be written to
     if world.is_first:
-        _announce(config, run, world, done, engine.kernels.reason)
+        _announce(config, run, engine, done, notes)
         changes = folder.create(config, facts, done)
         if changes:
             sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
@@ -83,7 +87,7 @@ def _train(config: RunConfig, run: Preparation, facts: dict[str, Any], folder: R
         sys.stderr.write(f"model: {folder.model}\nreport: {folder.report}\n")
 
 
-def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) -> StepStats:
+def train_step(engine: Engine, batch: StepBatch, world: World, lr: float) -> StepStats:
     """Take one optimizer step over `batch`, this rank's share of the step.
 
         loss = sum of w(role(label)) * nll over ranks, micro-batches, packs and tokens / D
@@ -105,7 +109,7 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
     return StepStats(loss_sum[0] / denominator, nll_sums, token_counts, weight_sum[0], grad_norm)
 
 
-def _announce(config: RunConfig, run: Preparation, world: World, done: int, kernels: str) -> None:
+def _announce(config: RunConfig, run: Preparation, engine: Engine, done: int, notes: list[str]) -> None:
     """Tell the user what was read (skipped rows and unsegmented text too) and what will be done."""
     lines = [f"train: {run.train_set.report.summary()}"]
     if run.eval_set.examples:
@@ -117,13 +121,13 @@ def _announce(config: RunConfig, run: Preparation, world: World, done: int, kern
             )
     if config.resume:
         lines.append(f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting")
-    lines.append(f"{run.plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}")
+    lines.append(f"{run.plan.num_steps} steps {engine.layout}")
     if config.schedule.warmup_steps > run.plan.num_steps:
         lines.append(
             f"the warm-up of {config.schedule.warmup_steps} steps is longer than the run, whose learning rate never "
             "reaches its peak (--schedule.warmup-steps)"
         )
-    lines += [*run.backbone.notes, f"kernels: {kernels}"]
+    lines += [*notes, *run.backbone.notes, f"kernels: {engine.kernels.reason}"]
     sys.stderr.write("\n".join(lines) + "\n")
 
 
