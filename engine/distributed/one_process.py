@@ -101,9 +101,8 @@ class OneProcessEngine(Engine):
         clip = None
         if self.max_grad_norm > 0:
             clip = (self.max_grad_norm / (norm + NORM_EPS)).clamp(max=1.0).float()
-        for group, flat in zip(self.optimizer.param_groups, self._flat, strict=True):
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
-            flat.weights.grad = flat.gradients
         self.optimizer.step(clip=clip)
         self._clear()
         return norm
@@ -167,6 +166,8 @@ def _flatten(parameters: list[nn.Parameter], gradient_dtype: torch.dtype) -> _Fl
         size += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
     weights = torch.zeros(size, dtype=parameters[0].dtype, device=parameters[0].device)
     gradients = torch.zeros(size, dtype=gradient_dtype, device=parameters[0].device)
+    weights.grad_dtype = gradient_dtype
+    weights.grad = gradients
     for parameter, part in parts:
         view = weights[part].view(parameter.shape)
         view.copy_(parameter.detach())
