@@ -22,6 +22,7 @@ from alttrain.engine.config import RunConfig
 from alttrain.engine.distributed.engine import Engine, load_model, parameter_groups
 from alttrain.engine.distributed.optimizer import FlatAdamW
 from alttrain.engine.distributed.world import World
+from alttrain.engine.errors import CheckpointError
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.model.layers import FusedDown
 from alttrain.engine.model.packed_lm import LossHead, PackedCausalLM
@@ -113,8 +114,19 @@ class OneProcessEngine(Engine):
         torch.save({"step": steps[0], **self._tensors()}, folder / name / STATE_FILE)
 
     def load(self, folder: Path, name: str) -> None:
-        """Restore the whole state from folder/name."""
-        saved = torch.load(folder / name / STATE_FILE, map_location="cpu", mmap=True, weights_only=True)
+        """Restore the whole state from folder/name.
+
+        Raises:
+            CheckpointError: what lies there was not written by this class.
+        """
+        file = folder / name / STATE_FILE
+        if not file.is_file():
+            raise CheckpointError(
+                f"has no {STATE_FILE}: an earlier version of alttrain wrote it, by DeepSpeed. Go on with that version, "
+                "or start a new run in another folder.",
+                where=folder / name,
+            )
+        saved = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
         for kind, tensors in self._tensors().items():
             for parameter, tensor in tensors.items():
                 tensor.copy_(saved[kind][parameter])
@@ -184,7 +196,8 @@ def _norm(gradients: list[Tensor]) -> Tensor:
         whole = flat.numel() // NORM_ROW * NORM_ROW
         rows.append(torch.linalg.vector_norm(flat[:whole].view(-1, NORM_ROW), dim=1, dtype=torch.float32))
         rows.append(torch.linalg.vector_norm(flat[whole:], dtype=torch.float32).view(1))
-    return torch.linalg.vector_norm(torch.cat(rows), dtype=torch.float64)
+    norm: Tensor = torch.linalg.vector_norm(torch.cat(rows), dtype=torch.float64)
+    return norm
 
 
 def _write_directly(model: nn.Module) -> list[WeightGradient]:

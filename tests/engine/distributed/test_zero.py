@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from held_memory import held_bytes
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from alttrain.engine.config import LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
@@ -223,3 +224,17 @@ def test_weights_that_are_not_finite_are_refused(
     )
     with pytest.raises(ModelError, match=reason):
         ZeroEngine(config, open_backbone(config), world)
+
+
+def test_bytes_held_per_parameter(world: World, model: Path) -> None:
+    """Weights 2, master 4, gradients 4, moments 8: what `one_process.py` halves."""
+    config = RunConfig(
+        model=ModelConfig(path=str(model), checkpointing="off", kernels="torch"), optim=OPTIM, zero=ZeroConfig(stage=1)
+    )
+    before = held_bytes()
+    engine = ZeroEngine(config, open_backbone(config), world)
+    batch = collated(examples(seed=1), world)
+    engine.backward(engine.loss_sums(batch.micro_batches[0])[0], batch.denominator, is_last=True)
+    engine.step(LR)
+    held, numel = held_bytes() - before, sum(parameter.numel() for parameter in engine._model.parameters())
+    assert 18 * numel <= held < 18.25 * numel, held / numel
