@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 8 recipes/alttrain_14b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-14b
 
 Meant for eight GPUs of 80 GB.
-Predicted, before activations: an eighth of 248 GiB of weights, gradients and optimizer states a GPU.
+Predicted, before activations: an eighth of 193 GiB of weights, gradients and optimizer states a GPU.
 Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.
 """

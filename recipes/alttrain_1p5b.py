@@ -3,7 +3,7 @@
     torchrun recipes/alttrain_1p5b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-1p5b
 
 Meant for one GPU of 48 GB or more.
-Predicted, before activations: 30 GiB of weights, gradients and optimizer states.
+Predicted, before activations: 17 GiB of weights, gradients and optimizer states.
 Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.
 """

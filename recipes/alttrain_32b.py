@@ -4,7 +4,7 @@
         recipes/alttrain_32b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-32b
 
 Meant for two nodes of eight GPUs of 80 GB.
-Predicted, before activations: a sixteenth of 550 GiB of weights, gradients and optimizer states a GPU.
+Predicted, before activations: a sixteenth of 427 GiB of weights, gradients and optimizer states a GPU.
 The batch is 16, one example a rank, instead of the published 8, with which half of the GPUs would be idle.
 Optimizer and schedule are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.

@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 4 recipes/alttrain_7b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-7b
 
 Meant for four GPUs of 80 GB.
-Predicted, before activations: 14 GiB of weights and a quarter of 113 GiB of gradients and optimizer states a GPU.
+Predicted, before activations: 14 GiB of weights and a quarter of 85 GiB of gradients and optimizer states a GPU.
 Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.
 """

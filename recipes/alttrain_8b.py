@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 4 recipes/alttrain_8b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-8b
 
 Meant for four GPUs of 80 GB.
-Predicted, before activations: 15 GiB of weights and a quarter of 120 GiB of gradients and optimizer states a GPU.
+Predicted, before activations: 15 GiB of weights and a quarter of 90 GiB of gradients and optimizer states a GPU.
 Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.
 """

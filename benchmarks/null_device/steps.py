@@ -87,12 +87,13 @@ def make_backbone(case: Case) -> Any:
 
 def make_config(case: Case) -> Any:
     """Return the settings of the run that the case describes; all others are the engine's defaults."""
-    from alttrain.engine.config import BatchConfig, LossConfig, ModelConfig, RunConfig, ZeroConfig
+    from alttrain.engine.config import BatchConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 
     return RunConfig(
         model=ModelConfig(checkpointing=case.checkpointing, kernels=case.kernels),  # type: ignore[arg-type]
         loss=LossConfig(assessment=2.0),
         batch=BatchConfig(pack_tokens=case.tokens),
+        optim=OptimConfig(master=case.master),  # type: ignore[arg-type]
         zero=ZeroConfig(stage=case.stage),
     )
 
@@ -143,18 +144,19 @@ class Steps:
     def __init__(self, case: Case, capacity: int | None) -> None:
         """Build the engine on a device of `capacity` bytes; None for the device's own."""
         from alttrain.engine.data.batch import Collator
+        from alttrain.engine.distributed.choice import build_engine, settled
         from alttrain.engine.distributed.world import World
-        from alttrain.engine.distributed.zero import ZeroEngine
 
         self.case = case
         self.device = NullDevice()
         if capacity is not None:
             self.device.set_capacity(capacity)
         self.collectives = stand_in_for_other_ranks(case)
-        self.backbone, self.config = make_backbone(case), make_config(case)
-        self.world = World.from_environment()
-        self.engine = ZeroEngine(self.config, self.backbone, self.world)
-        self.collator = Collator(self.config.loss, self.world.device, backend=self.engine.kernels.backend)
+        self.backbone, self.world = make_backbone(case), World.from_environment()
+        self.config, _ = settled(make_config(case), self.world.size)
+        self.engine = build_engine(self.config, self.backbone, self.world)
+        span_weights = self.engine.kernels.paths.span_weights
+        self.collator = Collator(self.config.loss, self.world.device, backend=span_weights)
         self.draw = random.Random(0)
 
     def take(self, step: int, log: Any) -> dict[str, float]:

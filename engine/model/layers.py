@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from alttrain.engine.model.attention import packed_attention_forward
 from alttrain.engine.model.kernel_choice import KernelPaths
+from alttrain.engine.model.weight_gradients import WeightGradient
 from alttrain.kernels.rms_norm import add_rms_norm, rms_norm
 from alttrain.kernels.rope import rope, rope_, rotary_tables
 from alttrain.kernels.swiglu import swiglu_linear
@@ -90,11 +91,19 @@ class FusedDown(FusedModule):
     """down_proj(silu(gate) * up); neither silu(gate) nor its product with up is kept for the backward."""
 
     weight: Tensor
+    weight_gradient: WeightGradient | None = None
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return what the MLP adds to the stream; unless products are kept, the backward overwrites gate and up."""
-        options: dict[str, Any] = {"in_place_backward": not self.keeps_products, "backend": self.paths.swiglu}
-        return swiglu_linear(gate, up, self.weight, **options)
+        into = self.weight_gradient
+        return swiglu_linear(
+            gate,
+            up,
+            self.weight,
+            in_place_backward=not self.keeps_products,
+            add_weight_gradient=None if into is None else into.add_product,
+            backend=self.paths.swiglu,
+        )
 
 
 class FusedMLP(FusedModule):

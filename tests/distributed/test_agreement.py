@@ -55,6 +55,7 @@ def on_one_rank(tmp_path_factory: pytest.TempPathFactory, run_ranks: Run, inputs
         "float32-0": {"zero__stage": 0},
         "packs-of-310": {"batch__pack_tokens": 310},
         "packs-of-4000": {"batch__pack_tokens": 4000},
+        "bfloat16": {"model__dtype": "bfloat16"},
     }
     runs = [flags(inputs, folder / name, **changes) for name, changes in settings.items()]
     run_ranks(1, RECIPE_WORKER, command_lines(runs))
@@ -72,10 +73,9 @@ def test_stages_and_world_sizes_agree_in_fp32(on_one_rank: dict[str, Path], on_t
     assert curve(first)[-1] < 0.8 * curve(first)[0]
 
 
-def test_stages_agree_in_bf16(on_two_ranks: dict[str, Path]) -> None:
+def test_stages_agree_in_bf16(on_one_rank: dict[str, Path], on_two_ranks: dict[str, Path]) -> None:
     first = on_two_ranks["bfloat16-1"]
-    for stage in (2, 3):
-        other = on_two_ranks[f"bfloat16-{stage}"]
+    for other in (on_one_rank["bfloat16"], on_two_ranks["bfloat16-2"], on_two_ranks["bfloat16-3"]):
         assert curve(other) == pytest.approx(curve(first), rel=5e-3)
         assert curve(other, "grad_norm")[0] == pytest.approx(curve(first, "grad_norm")[0], rel=1e-2)
     exported = load_file(on_two_ranks["bfloat16-3"] / "model" / "model.safetensors")

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from alttrain.engine.config import CheckpointConfig, ModelConfig, RunConfig, ZeroConfig
+from alttrain.engine.config import CheckpointConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.space import space_of
 from small_runs import RECIPE, RECIPE_WORKER, ROOT, command_lines, flags, steps
@@ -32,38 +33,57 @@ def inputs(
     return write_model(folder / "model"), write_rows(folder / "rows.jsonl")
 
 
-# Stage, dtype, offload. ZeRO-3 comes last: DeepSpeed leaves a linear layer of its own in a process that has run it.
-RESUMED = ((2, "float32", "none"), (3, "bfloat16", "all"))
+class Resumed(NamedTuple):
+    """A run that is killed and resumed."""
+
+    ranks: int
+    stage: int
+    dtype: str
+    offload: str = "none"
+
+    @property
+    def name(self) -> str:
+        return "-".join(map(str, self))
+
+    def flags(self, inputs: tuple[Path, Path], output: Path) -> list[str]:
+        changes = {"zero__stage": self.stage, "model__dtype": self.dtype, "zero__offload": self.offload}
+        changes |= {"schedule__steps": 12, "checkpoint__every": 2, "eval__every": 4}
+        return flags(inputs, output, **changes)
 
 
-def resumed_flags(inputs: tuple[Path, Path], output: Path, stage: int, dtype: str, offload: str) -> list[str]:
-    changes = {"zero__stage": stage, "model__dtype": dtype, "zero__offload": offload, "schedule__steps": 12}
-    return flags(inputs, output, **changes, checkpoint__every=2, eval__every=4)
+# With bfloat16 moments are rounded at random. ZeRO-3 comes last: DeepSpeed leaves a
+# linear layer of its own in a process that has run it.
+RESUMED = (
+    Resumed(1, 2, "bfloat16"),
+    Resumed(2, 2, "float32"),
+    Resumed(2, 3, "bfloat16"),
+    Resumed(2, 3, "bfloat16", "all"),
+)
 
 
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory: pytest.TempPathFactory, run_ranks: Run, inputs: tuple[Path, Path]) -> Path:
-    """The folder of the runs of RESUMED, by stage, that nobody interrupts; they share one launch."""
+    """The folder of the runs of RESUMED, by name, that nobody interrupts; those of as many ranks share a launch."""
     folder = tmp_path_factory.mktemp("never-killed")
-    run_ranks(2, RECIPE_WORKER, command_lines(resumed_flags(inputs, folder / str(one[0]), *one) for one in RESUMED))
+    for ranks in (1, 2):
+        runs = [one for one in RESUMED if one.ranks == ranks]
+        run_ranks(ranks, RECIPE_WORKER, command_lines(one.flags(inputs, folder / one.name) for one in runs))
     return folder
 
 
-@pytest.mark.parametrize(("stage", "dtype", "offload"), RESUMED)
+@pytest.mark.parametrize("one", RESUMED, ids=lambda one: one.name)
 def test_killed_and_resumed_is_never_killed(
     tmp_path: Path,
     run_ranks: Run,
     inputs: tuple[Path, Path],
     never_killed: Path,
-    stage: int,
-    dtype: str,
-    offload: str,
+    one: Resumed,
 ) -> None:
-    whole, killed = never_killed / str(stage), tmp_path / "killed"
-    arguments = resumed_flags(inputs, killed, stage, dtype, offload)
-    _run_and_kill(arguments, killed, after_step=5)
+    whole, killed = never_killed / one.name, tmp_path / "killed"
+    arguments = one.flags(inputs, killed)
+    _run_and_kill(one.ranks, arguments, killed, after_step=5)
     assert not (killed / "model").exists()
-    done = run_ranks(2, RECIPE, *arguments, "--resume")
+    done = run_ranks(one.ranks, RECIPE, *arguments, "--resume")
     assert "going on after step" in done.stderr
 
     exact = [{k: v for k, v in line.items() if k not in MEASURED} for line in steps(whole)]
@@ -75,28 +95,35 @@ def test_killed_and_resumed_is_never_killed(
     assert kept == ["LATEST", "step-000010", "step-000012"]
 
 
-@pytest.mark.parametrize(("stage", "dtype", "offload"), RESUMED)
-def test_a_run_takes_the_space_that_it_says(
-    never_killed: Path, inputs: tuple[Path, Path], stage: int, dtype: str, offload: str
-) -> None:
+@pytest.mark.parametrize("one", RESUMED, ids=lambda one: one.name)
+def test_a_run_takes_the_space_that_it_says(never_killed: Path, one: Resumed) -> None:
     """Two checkpoints are left at the end; beside weights and moments each holds a few names and random states."""
-    folder = RunFolder(never_killed / str(stage))
+    folder = RunFolder(never_killed / one.name)
     run = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
     num_parameters = sum(tensor.numel() for tensor in load_file(folder.model / "model.safetensors").values())
     config = RunConfig(
         model=ModelConfig(dtype=run["run"]["model"]["dtype"]),
-        zero=ZeroConfig(stage=run["run"]["zero"]["stage"]),
+        zero=ZeroConfig(stage=run["run"]["zero"]["stage"], offload=run["run"]["zero"]["offload"]),
+        optim=OptimConfig(moments=run["run"]["optim"]["moments"]),
         checkpoint=CheckpointConfig(**run["run"]["checkpoint"]),
     )
-    space = space_of(config, folder, num_parameters, run["num_steps"])
+    space = space_of(config, folder, num_parameters, run["num_steps"], run["world_size"])
     assert space.num_checkpoints == 3
     assert 0 <= space.written / 2 - space.checkpoint < 80_000
     assert 0 <= (folder.model / "model.safetensors").stat().st_size - space.model < 10_000
 
 
-def _run_and_kill(arguments: list[str], output: Path, after_step: int) -> None:
-    """Start a run of two ranks and end all its processes by SIGKILL once it has logged step `after_step`."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(RECIPE)]
+def _run_and_kill(ranks: int, arguments: list[str], output: Path, after_step: int) -> None:
+    """Start a run of `ranks` and end all its processes by SIGKILL once it has logged step `after_step`."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(ranks),
+        str(RECIPE),
+    ]
     process = subprocess.Popen(
         [*launcher, *arguments],
         cwd=ROOT,

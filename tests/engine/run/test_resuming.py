@@ -104,6 +104,17 @@ def test_a_record_without_hashes_of_the_model_is_compared_by_path() -> None:
         check_same_run(FOLDER, before, record(model__path="n"))
 
 
+def test_a_run_begun_when_all_states_were_float32_goes_on_with_them_alone() -> None:
+    before = record()
+    for name in ("moments", "master", "gradients"):
+        del before["run"]["optim"][name]
+    now = record(optim__moments="float32", optim__gradients="float32")
+    check_same_run(FOLDER, before, now)
+    assert changes_of(before, now) == []
+    with pytest.raises(CheckpointError, match=r"its run has --optim\.moments float32, this one bfloat16"):
+        check_same_run(FOLDER, before, record(optim__moments="bfloat16", optim__gradients="float32"))
+
+
 def test_versions_and_commit_are_told() -> None:
     now = record()
     now["versions"], now["git_commit"] = {"torch": "2.13.1", "python": "3.12.1"}, None
