@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.config import LossConfig, RunConfig, ZeroConfig
+from alttrain.engine.config import LossConfig, OptimConfig, RunConfig, ZeroConfig
 from alttrain.engine.config_checks import validate
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.trace.roles import ROLES
@@ -19,6 +19,7 @@ GOOD = RunConfig(
 
 
 SELECTIVE = dataclasses.replace(GOOD.model, checkpointing="selective")
+FLOAT32 = dataclasses.replace(GOOD.model, dtype="float32")
 
 
 def changed(section: str, **values: Any) -> RunConfig:
@@ -49,6 +50,8 @@ def test_defaults_are_valid() -> None:
         ("zero", {"stage": 0}, "--zero.stage 0 with --model.dtype bfloat16"),
         ("zero", {"stage": 2, "offload": "all"}, "--zero.offload all needs --zero.stage 3"),
         ("run", {"zero": ZeroConfig(stage=3), "model": SELECTIVE}, "selective with --zero.stage 3"),
+        ("run", {"model": FLOAT32, "optim": OptimConfig(master="bfloat16")}, "--optim.master is bfloat16 with"),
+        ("run", {"model": FLOAT32, "optim": OptimConfig(gradients="bfloat16")}, "--optim.gradients is bfloat16 with"),
         ("optim", {"lr": 0.0}, "--optim.lr is 0.0: it must be a positive number"),
         ("optim", {"lr": math.nan}, "--optim.lr is nan"),
         ("optim", {"lr": math.inf}, "--optim.lr is inf"),
