@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -41,6 +41,7 @@ class World:
             ConfigError: the environment does not say which process this is, or the node has fewer GPUs than processes.
         """
         place = find_place(os.environ)
+        _let_segments_grow(os.environ)
         device = _device(place.local_rank)
         backend = "cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=TIMEOUT)
@@ -106,6 +107,16 @@ class World:
         """Wait until every rank has called this."""
         if self.size > 1:
             dist.barrier()
+
+
+def _let_segments_grow(environment: MutableMapping[str, str]) -> None:
+    """Have torch's allocator extend its segments, before CUDA starts; a setting of the user's own stays.
+
+    Segments of fixed sizes leave gigabytes that fit nothing: an 8B at 16,384 tokens was refused 2 GiB of 139 with 2.2
+    GiB reserved and free.
+    """
+    if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & environment.keys():
+        environment["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 
 def _device(local_rank: int) -> torch.device:

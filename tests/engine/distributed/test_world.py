@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from alttrain.engine.distributed.world import TIMEOUT, OtherRankError, World
+from alttrain.engine.distributed.world import TIMEOUT, OtherRankError, World, _let_segments_grow
 from alttrain.engine.errors import ConfigError
 from skips import HAS_GPU
 
@@ -154,3 +154,13 @@ def test_one_rank_s_failure_is_every_rank_s(monkeypatch: pytest.MonkeyPatch) -> 
 
 def fail(text: str) -> None:
     raise ConfigError(text)
+
+
+def test_segments_grow_unless_the_user_says_otherwise() -> None:
+    ours: dict[str, str] = {}
+    _let_segments_grow(ours)
+    assert ours == {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+        theirs = {name: "max_split_size_mb:128"}
+        _let_segments_grow(theirs)
+        assert theirs == {name: "max_split_size_mb:128"}
