@@ -28,8 +28,8 @@ from alttrain.engine.config import BatchConfig, LossConfig, ModelConfig, RunConf
 from alttrain.engine.data.batch import Collator
 from alttrain.engine.data.packs import pack_step
 from alttrain.engine.data.steps import DrawnStep
+from alttrain.engine.distributed.choice import build_engine, settled
 from alttrain.engine.distributed.world import World
-from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.metrics import GIB, MetricsLog
@@ -107,9 +107,10 @@ class Steps:
     """Steps of one engine, each over examples of its own."""
 
     def __init__(self, setting: Setting, config: RunConfig, world: World) -> None:
-        self.setting, self.config, self.world = setting, config, world
+        self.setting, self.world = setting, world
+        self.config, _ = settled(config, world.size)
         self.backbone = make_backbone(setting.model, world.device)
-        self.engine = ZeroEngine(config, self.backbone, world)
+        self.engine = build_engine(self.config, self.backbone, world)
         self.collator = Collator(config.loss, world.device, backend=self.engine.kernels.backend)
         self.draw = random.Random(0)
         self.marks: list[list[torch.cuda.Event]] = []  # of each step: begin, forward, backward and optimizer done

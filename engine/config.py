@@ -18,7 +18,7 @@ class ModelConfig:
     path: str = ""
     """Folder or hub id of a Qwen2/2.5, Qwen3 or Llama model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Dtype of the weights in forward and backward; master weights and moments are float32."""
+    """Dtype of the weights in forward and backward; --optim says what the optimizer holds."""
     random_init: bool = False
     """Read config and tokenizer only and draw the weights from --seed."""
     kernels: Literal["auto", "triton", "torch"] = "auto"
@@ -123,6 +123,12 @@ class OptimConfig:
     """Decay per step, times the learning rate."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 for no clipping."""
+    moments: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype of the moments; auto: that of the weights, but float32 with --zero.offload."""
+    master: Literal["float32", "bfloat16"] = "float32"
+    """float32: bfloat16 weights are the rounded ones of a float32 master; bfloat16: no master, rounded at random."""
+    gradients: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype in which a step's gradients are summed; auto: that of the weights in one process, float32 on several."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def validate(config: RunConfig) -> None:
     _check_ranges(config)
     _check_data(config.data)
     _check_zero(config)
+    _check_precision(config)
     _check_loss(config.loss)
 
 
@@ -129,6 +130,17 @@ def _check_zero(config: RunConfig) -> None:
             "gradients would be wrong. Use full or off, or a lower --zero.stage.",
             flag="--model.checkpointing",
         )
+
+
+def _check_precision(config: RunConfig) -> None:
+    """Float32 weights are their own master, and their gradients have no other dtype."""
+    for name, value in (("master", config.optim.master), ("gradients", config.optim.gradients)):
+        if value == "bfloat16" and config.model.dtype == "float32":
+            raise ConfigError(
+                "is bfloat16 with --model.dtype float32: it is for bfloat16 weights. Leave it out, or use "
+                "--model.dtype bfloat16.",
+                flag=f"--optim.{name}",
+            )
 
 
 def _check_loss(loss: LossConfig) -> None:

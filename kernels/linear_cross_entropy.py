@@ -34,6 +34,7 @@ a label and weight 0 counts in `nll_sums`, so that evaluation can measure roles 
 waits for the device: values are checked on CPU, and by the kernel under TRITON_DEBUG=1.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -100,6 +101,7 @@ def weighted_linear_cross_entropy(
     *,
     num_spans: int = 0,
     chunk_tokens: int | None = None,
+    add_weight_gradient: Callable[[Tensor, Tensor], None] | None = None,
     backend: Backend = "auto",
 ) -> LossSums:
     """Return the weighted sum of token losses, differentiable in `hidden` and `weight`, and the sums of each span.
@@ -116,6 +118,7 @@ def weighted_linear_cross_entropy(
         rows: the rows to project, (R,), int64, ascending; all where None. The others count as if they had no label.
         num_spans: number of spans P that are summed apart.
         chunk_tokens: rows projected at a time; by default as many as fit into SLAB_BYTES.
+        add_weight_gradient: called by the backward with dW for g = 1 (fp32) and g, in the place of returning g dW.
         backend: `auto` is Triton on CUDA and PyTorch elsewhere; `triton` on CPU needs Triton's interpreter.
 
     Returns:
@@ -135,10 +138,9 @@ def weighted_linear_cross_entropy(
     has_label = labels != IGNORE_INDEX
     weights = loss_weights.where(has_label, 0.0)
     chunk_rows = chunk_tokens or _chunk_rows(labels.shape[0], weight)
-    # The loss of a row of weight 0 is computed only if it is summed by span.
     inputs = (hidden, weight, labels, weights, rows, _Chunking(chunk_rows, every_nll=num_spans > 0, backend=backend))
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
-        loss_sum, nll = _WeightedLinearCrossEntropy.apply(*inputs)  # type: ignore[no-untyped-call]
+        loss_sum, nll = _WeightedLinearCrossEntropy.apply(*inputs, add_weight_gradient)  # type: ignore[no-untyped-call]
     else:
         nll, _, _ = _forward(*inputs, needs_hidden=False, needs_weight=False)
         loss_sum = _weighted_sum(nll, weights)
@@ -152,7 +154,7 @@ def weighted_linear_cross_entropy(
 
 
 class _Chunking(NamedTuple):
-    """Rows per chunk, whether the nll of rows of weight 0 is computed too, and the path of the kernel."""
+    """Rows per chunk, whether the nll of rows of weight 0 is computed too (if spans are summed), and the path."""
 
     chunk_rows: int
     every_nll: bool
@@ -171,6 +173,7 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         weights: Tensor,
         rows: Tensor | None,
         chunking: _Chunking,
+        add_weight_gradient: Callable[[Tensor, Tensor], None] | None,
     ) -> tuple[Tensor, Tensor]:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         nll, *gradients = _forward(
@@ -178,7 +181,7 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         )
         # Kept on ctx, not by save_for_backward: checkpointing would drop saved tensors and run the forward again.
         ctx.gradients = gradients
-        ctx.weight_dtype = weight.dtype
+        ctx.weight_dtype, ctx.add_weight_gradient = weight.dtype, add_weight_gradient
         ctx.mark_non_differentiable(nll)
         return _weighted_sum(nll, weights), nll
 
@@ -193,11 +196,14 @@ class _WeightedLinearCrossEntropy(torch.autograd.Function):
         dhidden, dweight = ctx.gradients
         ctx.gradients = None
         dhidden = None if dhidden is None else dhidden.mul_(upstream)
-        if dweight is not None:
+        if dweight is not None and ctx.add_weight_gradient is not None:
+            ctx.add_weight_gradient(dweight, upstream)
+            dweight = None
+        elif dweight is not None:
             is_fp32 = ctx.weight_dtype == torch.float32
             out = dweight if is_fp32 else torch.empty_like(dweight, dtype=ctx.weight_dtype)
             dweight = torch.mul(dweight, upstream, out=out)
-        return dhidden, dweight, None, None, None, None
+        return dhidden, dweight, None, None, None, None, None
 
 
 def _forward(

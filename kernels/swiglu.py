@@ -16,7 +16,7 @@ In place With `in_place_backward` the backward writes da and db over a and b. Th
          second backward.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -62,7 +62,13 @@ def swiglu(gate: Tensor, up: Tensor, *, in_place_backward: bool = False, backend
 
 
 def swiglu_linear(
-    gate: Tensor, up: Tensor, weight: Tensor, *, in_place_backward: bool = False, backend: Backend = "auto"
+    gate: Tensor,
+    up: Tensor,
+    weight: Tensor,
+    *,
+    in_place_backward: bool = False,
+    add_weight_gradient: Callable[[Tensor, Tensor], None] | None = None,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Return (silu(gate) * up) @ weight.T, differentiable in all three; only these are kept for the backward.
 
@@ -72,6 +78,8 @@ def swiglu_linear(
         weight: weight of the down projection, (D, I), of the same dtype. Under ZeRO-3 call this in the forward of the
             module that owns it.
         in_place_backward: as in `swiglu`.
+        add_weight_gradient: called by the backward with dz (N, D) and y (N, I), the factors of dW = dz^T y, in the
+            place of returning dW.
         backend: as in `swiglu`.
 
     Returns:
@@ -83,7 +91,8 @@ def swiglu_linear(
     """
     _check(gate, up, weight)
     use_triton = runs_triton(backend, gate.device)
-    z: Tensor = _SwiGLULinear.apply(gate, up, weight, in_place_backward, use_triton)  # type: ignore[no-untyped-call]
+    options = (in_place_backward, add_weight_gradient, use_triton)
+    z: Tensor = _SwiGLULinear.apply(gate, up, weight, *options)  # type: ignore[no-untyped-call]
     return z
 
 
@@ -110,9 +119,17 @@ class _SwiGLULinear(torch.autograd.Function):
     """swiglu_linear; keeps gate, up and the weight for the backward."""
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor, in_place: bool, use_triton: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        gate: Tensor,
+        up: Tensor,
+        weight: Tensor,
+        in_place: bool,
+        add_weight_gradient: Callable[[Tensor, Tensor], None] | None,
+        use_triton: bool,
+    ) -> Tensor:
         ctx.save_for_backward(gate, up, weight)
-        ctx.in_place, ctx.use_triton = in_place, use_triton
+        ctx.in_place, ctx.add_weight_gradient, ctx.use_triton = in_place, add_weight_gradient, use_triton
         return linear(_forward(_rows(gate), _rows(up), use_triton), weight).view(*gate.shape[:-1], weight.shape[0])
 
     @staticmethod
@@ -125,8 +142,12 @@ class _SwiGLULinear(torch.autograd.Function):
         dgate, dup = _backward(dy, _rows(gate), _rows(up), y, ctx.in_place, ctx.use_triton)
         if ctx.in_place:
             torch.autograd.graph.increment_version((gate, up))
-        dweight = None if y is None else dz.t() @ y
-        return dgate.view(gate.shape), dup.view(up.shape), dweight, None, None
+        dweight = None
+        if y is not None and ctx.add_weight_gradient is not None:
+            ctx.add_weight_gradient(dz, y)
+        elif y is not None:
+            dweight = dz.t() @ y
+        return dgate.view(gate.shape), dup.view(up.shape), dweight, None, None, None
 
 
 def _forward(gate: Tensor, up: Tensor, use_triton: bool) -> Tensor:

@@ -1,6 +1,5 @@
 """DeepSpeed ZeRO around the model; all of its pitfalls are handled here and in `zero_settings.py`.
 
-The rest of the code uses a `ZeroEngine`: loss_sums, backward, step; evaluating; gathered; save and load.
 Within a step only DeepSpeed waits for the device: at the end of each backward with overlapped communication, and to
 check the gradient norm.
 Private attributes of deepspeed used here: `ds_tensor` and `ds_shape` of a partitioned parameter, as they are in the
@@ -9,7 +8,6 @@ version in constraints.txt. `zero_settings.py` imports and configures deepspeed.
 
 import contextlib
 import io
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,18 +18,15 @@ import torch._dynamo  # loaded now: deepspeed.zero.Init would import it while co
 from torch import Tensor, nn
 
 from alttrain.engine.config import RunConfig
-from alttrain.engine.data.batch import PackedBatch
-from alttrain.engine.distributed.finite import FiniteCheck
+from alttrain.engine.distributed.engine import Engine, load_model, parameter_groups
 from alttrain.engine.distributed.optimizer import FlatAdamW
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero_settings import deepspeed_settings, import_deepspeed, limit_waiting
 from alttrain.engine.model.backbone import Backbone
-from alttrain.engine.model.kernel_choice import Kernels
-from alttrain.engine.model.packed_lm import PackedCausalLM, build_model
-from alttrain.engine.model.weights import WeightSource
+from alttrain.engine.model.packed_lm import PackedCausalLM
 
 
-class ZeroEngine:
+class ZeroEngine(Engine):
     """The model and its optimizer, partitioned over the world as --zero.stage says."""
 
     def __init__(self, config: RunConfig, backbone: Backbone, world: World) -> None:
@@ -46,27 +41,17 @@ class ZeroEngine:
         if config.zero.stage == 3:
             # The dtype comes from `settings`: given one here, DeepSpeed takes bfloat16 wherever float16 is unsupported.
             construction = deepspeed.zero.Init(config_dict_or_path=settings)
-        model = build_model(config.model, backbone, world.device, construction)
-        check = FiniteCheck(world)
-        _fill(model, backbone.weights, world.rank, getattr(torch, config.model.dtype), check)
-        unfit = check.found()
-        if unfit:
-            raise backbone.weights.not_finite(unfit, getattr(torch, config.model.dtype))
+        model = load_model(config, backbone, world, construction)
         self.world = world
         self.stage = config.zero.stage
-        optimizer = _adamw(model, config)
+        self.layout = f"on {world.size} ranks, ZeRO stage {self.stage}"
+        optimizer = _adamw(model, config, world)
         with contextlib.redirect_stdout(io.StringIO()):  # stage 1 prints pages of memory figures
             self.deepspeed_engine, *_ = deepspeed.initialize(
                 model=model, optimizer=optimizer, config=settings, dist_init_required=False
             )
         limit_waiting(self.deepspeed_engine)
         self._gathering = deepspeed.zero.GatheredParameters
-        assert self._model.causal_lm.model.rotary_emb.inv_freq.dtype == torch.float32
-
-    @property
-    def kernels(self) -> Kernels:
-        """Which kernels the model runs."""
-        return self._model.kernels
 
     @property
     def _model(self) -> PackedCausalLM:
@@ -74,30 +59,16 @@ class ZeroEngine:
         assert isinstance(model, PackedCausalLM)
         return model
 
-    def loss_sums(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the forward over one pack; return loss sum (), and nll sum and token count of each role (num_roles,)."""
-        sums: tuple[Tensor, Tensor, Tensor] = self.deepspeed_engine(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            cu_seqlens=batch.cu_seqlens,
-            max_seqlen=batch.max_seqlen,
-            labels=batch.labels,
-            loss_weights=batch.loss_weights,
-            label_span_ids=batch.label_span_ids,
-            rows=batch.rows,
-        )
-        return sums
+    @property
+    def _root(self) -> nn.Module:
+        root: nn.Module = self.deepspeed_engine
+        return root
 
     def backward(self, loss_sum: Tensor, denominator: Tensor, *, is_last: bool) -> None:
         """Add the gradient of loss_sum / denominator to the gradients of this step.
 
         ZeRO averages gradients over the world and DeepSpeed would divide by a number of micro-batches: the world size
         here and `scale_wrt_gas=False` cancel both, which leaves the plain sum over ranks and micro-batches.
-
-        Args:
-            loss_sum: this pack's weighted sum of nll, ().
-            denominator: the loss's denominator, summed over ranks and micro-batches, ().
-            is_last: whether this is the step's last micro-batch, after which gradients are reduced.
         """
         self.deepspeed_engine.set_gradient_accumulation_boundary(is_last)
         self.deepspeed_engine.backward(loss_sum * (self.world.size / denominator).float(), scale_wrt_gas=False)
@@ -114,14 +85,6 @@ class ZeroEngine:
             norm = self.deepspeed_engine.get_global_grad_norm()
         return torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
 
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """In this context, forwards build no graph and nothing is recomputed."""
-        self.deepspeed_engine.eval()
-        with torch.no_grad():
-            yield
-        self.deepspeed_engine.train()
-
     def save(self, folder: Path, name: str) -> None:
         """Write the whole state to folder/name, file by file; `checkpoint.py` makes that atomic. Collective."""
         self.deepspeed_engine.save_checkpoint(str(folder), tag=name, save_latest=False)
@@ -131,59 +94,28 @@ class ZeroEngine:
         loaded, _ = self.deepspeed_engine.load_checkpoint(str(folder), tag=name)
         assert loaded is not None, folder / name
 
-    def parameter_bytes(self) -> dict[str, int]:
-        """Return the unpartitioned size of every parameter by its name in a model folder; a tied head is left out."""
-        return {
-            name.removeprefix("causal_lm."): math.prod(_whole_shape(p)) * p.element_size()
-            for name, p in self._model.named_parameters()
-        }
-
     @contextlib.contextmanager
     def gathered(self, name: str) -> Iterator[Tensor]:
         """In this context, the parameter `name` is whole on every rank; collective under ZeRO-3."""
-        parameter = self._model.get_parameter(f"causal_lm.{name}")
+        parameter = self._parameter(name)
         with self._gathering([parameter], enabled=self.stage == 3):
             yield parameter.detach()
 
 
-def _adamw(model: PackedCausalLM, config: RunConfig) -> torch.optim.Optimizer:
-    def is_matrix(parameter: nn.Parameter) -> bool:
-        return len(_whole_shape(parameter)) >= 2
-
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if is_matrix(p)], "weight_decay": config.optim.weight_decay},
-        {"params": [p for p in parameters if not is_matrix(p)], "weight_decay": 0.0},
-    ]
-    if model.kernels.backend == "triton" and config.zero.offload == "none":
-        return FlatAdamW(groups, lr=config.optim.lr, betas=config.optim.betas, backend="triton")
-    return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, fused=True)
-
-
-def _whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    """Return a parameter's unpartitioned shape; under ZeRO-3 `shape` is that of an empty tensor."""
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
-
-
-@torch.no_grad()
-def _fill(model: PackedCausalLM, source: WeightSource, rank: int, dtype: torch.dtype, check: FiniteCheck) -> None:
-    """Set every parameter from `source`, one parameter at a time, and under ZeRO-3 only this rank's partition of it.
-
-    What was set, in the dtype that is trained, is handed to `check`.
-    """
-    for full_name, parameter in model.named_parameters():
-        name = full_name.removeprefix("causal_lm.")
-        assert parameter.dtype == dtype, (name, parameter.dtype)
-        if not hasattr(parameter, "ds_tensor"):
-            values = source.read(name, tuple(parameter.shape), 0, parameter.numel())
-            parameter.view(-1).copy_(values)
-            check.add(name, parameter)
-            continue
-        shape, numel = _whole_shape(parameter), math.prod(_whole_shape(parameter))
-        partition = parameter.ds_tensor
-        assert partition.dim() == 1, partition.shape
-        start = min(rank * partition.numel(), numel)
-        stop = min(start + partition.numel(), numel)
-        partition[: stop - start].copy_(source.read(name, shape, start, stop))
-        partition[stop - start :].zero_()  # the last rank's partition is padded
-        check.add(name, partition)
+def _adamw(model: PackedCausalLM, config: RunConfig, world: World) -> torch.optim.Optimizer:
+    """Return AdamW: ours where its kernel runs, and where the moments are not torch's; on the CPU its PyTorch path."""
+    groups = parameter_groups(model, config.optim.weight_decay)
+    moments = getattr(torch, config.optim.moments)
+    runs_kernel = model.kernels.backend == "triton" and config.zero.offload == "none"
+    if not runs_kernel and moments == torch.float32:
+        return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas, fused=True)
+    return FlatAdamW(
+        groups,
+        lr=config.optim.lr,
+        betas=config.optim.betas,
+        moments=moments,
+        seed=config.seed,
+        rank=world.rank,
+        num_ranks=world.size,
+        backend="triton" if runs_kernel else "torch",
+    )

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from alttrain.engine.model.attention import packed_attention_forward
+from alttrain.engine.model.weight_gradients import WeightGradient
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.rms_norm import add_rms_norm, rms_norm
 from alttrain.kernels.rope import rope, rope_, rotary_tables
@@ -89,10 +90,19 @@ class FusedDown(FusedModule):
     """down_proj(silu(gate) * up); neither silu(gate) nor its product with up is kept for the backward."""
 
     weight: Tensor
+    weight_gradient: WeightGradient | None = None
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return what the MLP adds to the stream; unless products are kept, the backward overwrites gate and up."""
-        return swiglu_linear(gate, up, self.weight, in_place_backward=not self.keeps_products, backend=self.backend)
+        into = self.weight_gradient
+        return swiglu_linear(
+            gate,
+            up,
+            self.weight,
+            in_place_backward=not self.keeps_products,
+            add_weight_gradient=None if into is None else into.add_product,
+            backend=self.backend,
+        )
 
 
 class FusedMLP(FusedModule):

@@ -20,6 +20,7 @@ from alttrain.engine.model.attention import packed_attention_forward
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
 from alttrain.engine.model.layers import fuse
+from alttrain.engine.model.weight_gradients import WeightGradient
 from alttrain.engine.trace.roles import ROLES
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.linear_cross_entropy import weighted_linear_cross_entropy
@@ -34,14 +35,24 @@ class LossHead(nn.Linear):
     """The head of a causal LM, whose forward is the loss."""
 
     backend: Backend
+    weight_gradient: WeightGradient | None = None
 
     def forward(  # type: ignore[override]
         self, hidden: Tensor, labels: Tensor, loss_weights: Tensor, label_span_ids: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weighted loss sum (), and for each role the sum of nll and the number of tokens (num_roles,)."""
         assert self.weight.shape == (self.out_features, self.in_features), self.weight.shape
+        into = self.weight_gradient
         sums = weighted_linear_cross_entropy(
-            hidden, self.weight, labels, loss_weights, label_span_ids, rows, num_spans=len(ROLES), backend=self.backend
+            hidden,
+            self.weight,
+            labels,
+            loss_weights,
+            label_span_ids,
+            rows,
+            num_spans=len(ROLES),
+            add_weight_gradient=None if into is None else into.add_scaled,
+            backend=self.backend,
         )
         return sums.loss_sum, sums.nll_sums, sums.token_counts
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from alttrain.engine.distributed.engine import Engine
 from alttrain.engine.distributed.world import World
-from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.errors import CheckpointError
 from alttrain.engine.files import write_whole
 from alttrain.engine.run.folder import RunFolder
@@ -25,7 +25,7 @@ from alttrain.engine.run.folder import RunFolder
 INCOMING = ".incoming"
 
 
-def save_checkpoint(engine: ZeroEngine, folder: RunFolder, world: World, step: int, keep: int) -> None:
+def save_checkpoint(engine: Engine, folder: RunFolder, world: World, step: int, keep: int) -> None:
     """Publish the state after `step` as checkpoints/step-NNNNNN and keep the `keep` newest. Collective."""
     incoming, name = folder.checkpoints / INCOMING, f"step-{step:06d}"
     if world.is_first:
@@ -68,7 +68,7 @@ def newest_checkpoint(folder: RunFolder) -> Path | None:
     return checkpoint
 
 
-def load_checkpoint(engine: ZeroEngine, checkpoint: Path, world: World) -> int:
+def load_checkpoint(engine: Engine, checkpoint: Path, world: World) -> int:
     """Restore weights, optimizer and random state as they were after the checkpoint's step; return that step."""
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     try:

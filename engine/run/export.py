@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alttrain.engine.config import RunConfig
+from alttrain.engine.distributed.engine import Engine
 from alttrain.engine.distributed.finite import FiniteCheck
 from alttrain.engine.distributed.world import World
-from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.errors import DivergenceError
 from alttrain.engine.files import write_whole
 from alttrain.engine.model.backbone import Backbone
@@ -26,7 +26,7 @@ from alttrain.engine.run.folder import RunFolder
 SHARD_BYTES = 4 * 2**30
 
 
-def export_model(engine: ZeroEngine, backbone: Backbone, config: RunConfig, folder: RunFolder, world: World) -> None:
+def export_model(engine: Engine, backbone: Backbone, config: RunConfig, folder: RunFolder, world: World) -> None:
     """Write OUT/model; an older OUT/model is replaced only when the new one is whole. Collective.
 
     Raises:
@@ -69,7 +69,7 @@ def shard_name(index: int, count: int) -> str:
     return "model.safetensors" if count == 1 else f"model-{index + 1:05d}-of-{count:05d}.safetensors"
 
 
-def _write_shards(engine: ZeroEngine, shards: list[list[str]], first: int, folder: Path, world: World) -> None:
+def _write_shards(engine: Engine, shards: list[list[str]], first: int, folder: Path, world: World) -> None:
     """Gather as many shards as there are ranks, one for each, then write them all at the same time.
 
     A rank looks for NaN and infinity in what it keeps, and none writes before all have said what they found.

@@ -44,15 +44,15 @@ class Space:
         return f"on disk: {checkpoints}a model of {_gib(self.model)}{free}"
 
 
-def space_of(config: RunConfig, folder: RunFolder, num_parameters: int, num_steps: int) -> Space:
-    """Return what the run takes of the disk of its folder, which need not be there yet."""
+def space_of(config: RunConfig, folder: RunFolder, num_parameters: int, num_steps: int, world_size: int) -> Space:
+    """Return what a run, settled for its world, takes of the disk of its folder, which need not be there yet."""
     every, keep = config.checkpoint.every, config.checkpoint.keep
     num_saves = -(-num_steps // every) if every else 0
     bytes_a_weight = 2 if config.model.dtype == "bfloat16" else 4
     nearest = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
     disk = shutil.disk_usage(nearest)
     return Space(
-        checkpoint=num_parameters * _checkpoint_bytes(config.zero.stage, bytes_a_weight),
+        checkpoint=num_parameters * _checkpoint_bytes(config, world_size),
         num_checkpoints=min(keep + 1, num_saves),
         model=num_parameters * bytes_a_weight,
         written=sum(_sizes(folder.checkpoints)),
@@ -77,12 +77,17 @@ def check_space(space: Space, folder: RunFolder) -> None:
     )
 
 
-def _checkpoint_bytes(stage: int, bytes_a_weight: int) -> int:
-    """Return the bytes of a parameter in a checkpoint: float32 weights and two moments, and the model's own weights.
+def _checkpoint_bytes(config: RunConfig, world_size: int) -> int:
+    """Return the bytes of a parameter in a checkpoint: master weights, two moments, and the model's own weights.
 
-    Stage 0 trains the model's own weights, and stage 3 writes none of them beside the float32 ones.
+    One process writes its weights and, where these are bfloat16, the low halves of their masters. Several write float32
+    masters; at stage 0 these are the model's own weights, and stage 3 writes no others.
     """
-    return 12 if stage in (0, 3) else 12 + bytes_a_weight
+    weight = 2 if config.model.dtype == "bfloat16" else 4
+    moments = 2 * (2 if config.optim.moments == "bfloat16" else 4)
+    if world_size == 1 and config.zero.offload == "none":
+        return moments + (4 if config.optim.master == "float32" else weight)
+    return moments + 4 + (0 if config.zero.stage in (0, 3) else weight)
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -7,8 +7,8 @@ from alttrain.engine.data.batch import Collator
 from alttrain.engine.data.dataset import Dataset
 from alttrain.engine.data.packs import pack_step
 from alttrain.engine.data.work import WorkModel
+from alttrain.engine.distributed.engine import Engine
 from alttrain.engine.distributed.world import World
-from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.files import append_line
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.metrics import nll_by_role
@@ -19,7 +19,7 @@ EXAMPLES_AT_ONCE = 512
 
 
 def evaluate(
-    engine: ZeroEngine,
+    engine: Engine,
     dataset: Dataset,
     work: WorkModel,
     config: RunConfig,

@@ -5,7 +5,6 @@ steps, whose loss and gradient do not depend on ranks, micro-batches or packs, a
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ import torch
 from alttrain.engine.config import RunConfig
 from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.data.dataset import shared_prompts
+from alttrain.engine.distributed.choice import build_engine, settled
+from alttrain.engine.distributed.engine import Engine
 from alttrain.engine.distributed.world import World
-from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.report.run_report import write_report
 from alttrain.engine.run.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from alttrain.engine.run.export import export_model
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.lock import hold_folder
 from alttrain.engine.run.metrics import MetricsLog, StepStats
-from alttrain.engine.run.space import Space, check_space, space_of
+from alttrain.engine.run.space import check_space, space_of
 from alttrain.engine.trace.roles import ROLES
 from alttrain.engine.train.agreement import check_agreement
 from alttrain.engine.train.held_out import evaluate
@@ -39,30 +39,31 @@ def train(config: RunConfig) -> None:
     """
     folder = RunFolder(Path(config.output))
     with World.from_environment() as world:
-        run = world.together(lambda: prepare(config))
+        settings, notes = world.together(lambda: settled(config, world.size))
+        run = world.together(lambda: prepare(settings))
         facts = {"world_size": world.size, **run.facts}
-        check_agreement(config, facts, world)
-        space = space_of(config, folder, run.backbone.num_parameters, run.plan.num_steps)
+        check_agreement(settings, facts, world)
+        space = space_of(settings, folder, run.backbone.num_parameters, run.plan.num_steps, world.size)
 
         def check() -> None:
-            folder.check(config, facts)
+            folder.check(settings, facts)
             check_space(space, folder)
 
         with hold_folder(folder, world, check):
-            _train(config, run, facts, folder, world, space)
+            _train(settings, run, facts, folder, world, [*notes, space.sentence()])
 
 
 def _train(
-    config: RunConfig, run: Preparation, facts: dict[str, Any], folder: RunFolder, world: World, space: Space
+    config: RunConfig, run: Preparation, facts: dict[str, Any], folder: RunFolder, world: World, notes: list[str]
 ) -> None:
     """Build the engine, take every step that is left, and export; all ranks have the same run and hold its folder."""
     plan, train_set, eval_set, work = run.plan, run.train_set, run.eval_set, run.backbone.work
     checkpoint = newest_checkpoint(folder) if config.resume else None
-    engine = ZeroEngine(config, run.backbone, world)
+    engine = build_engine(config, run.backbone, world)
     done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
     world.barrier()  # every rank has built its model: now the folder may be written to
     if world.is_first:
-        _announce(config, run, world, done, [space.sentence(), f"kernels: {engine.kernels.reason}"])
+        _announce(config, run, engine, done, notes)
         changes = folder.create(config, facts, done)
         if changes:
             sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
@@ -93,7 +94,7 @@ def _train(
         sys.stderr.write(f"model: {folder.model}\nreport: {folder.report}\n")
 
 
-def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) -> StepStats:
+def train_step(engine: Engine, batch: StepBatch, world: World, lr: float) -> StepStats:
     """Take one optimizer step over `batch`, this rank's share of the step.
 
         loss = sum of w(role(label)) * nll over ranks, micro-batches, packs and tokens / D
@@ -115,8 +116,8 @@ def train_step(engine: ZeroEngine, batch: StepBatch, world: World, lr: float) ->
     return StepStats(loss_sum[0] / denominator, nll_sums, token_counts, weight_sum[0], grad_norm)
 
 
-def _announce(config: RunConfig, run: Preparation, world: World, done: int, facts: Sequence[str]) -> None:
-    """Tell the user what was read (skipped rows and unsegmented text too) and what will be done; `facts` come last."""
+def _announce(config: RunConfig, run: Preparation, engine: Engine, done: int, notes: list[str]) -> None:
+    """Tell the user what was read (skipped rows and unsegmented text too) and what will be done."""
     lines = [f"train: {run.train_set.report.summary()}"]
     if run.eval_set.examples:
         lines.append(f"held out: {run.eval_set.report.summary()}")
@@ -127,13 +128,13 @@ def _announce(config: RunConfig, run: Preparation, world: World, done: int, fact
             )
     if config.resume:
         lines.append(f"going on after step {done}" if done else f"no checkpoint in {config.output}: starting")
-    lines.append(f"{run.plan.num_steps} steps on {world.size} ranks, ZeRO stage {config.zero.stage}")
+    lines.append(f"{run.plan.num_steps} steps {engine.layout}")
     if config.schedule.warmup_steps > run.plan.num_steps:
         lines.append(
             f"the warm-up of {config.schedule.warmup_steps} steps is longer than the run, whose learning rate never "
             "reaches its peak (--schedule.warmup-steps)"
         )
-    lines += [*run.backbone.notes, *facts]
+    lines += [*notes, *run.backbone.notes, f"kernels: {engine.kernels.reason}"]
     sys.stderr.write("\n".join(lines) + "\n")
 
 

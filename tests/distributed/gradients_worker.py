@@ -22,8 +22,9 @@ from alttrain.engine.config import BatchConfig, DataConfig, LossConfig, ModelCon
 from alttrain.engine.data.batch import Collator
 from alttrain.engine.data.dataset import load_dataset
 from alttrain.engine.data.packs import pack_step
+from alttrain.engine.distributed.choice import build_engine, settled
+from alttrain.engine.distributed.engine import Engine
 from alttrain.engine.distributed.world import World
-from alttrain.engine.distributed.zero import ZeroEngine
 from alttrain.engine.model.backbone import open_backbone
 from alttrain.engine.train.loop import train_step
 
@@ -55,11 +56,12 @@ def first_step(rows: str, weights: dict[str, float], setting: dict[str, Any], pe
     dataset = load_dataset(config.data.train, config.data, loss, backbone.tokenizer, 400)
     packs = pack_step(dataset.lengths, 400, world.size, backbone.work)[world.rank]
     assert len(packs) > 1, "the law is about several packs a rank"
-    engine = ZeroEngine(config, backbone, world)
+    config, _ = settled(config, world.size)
+    engine = build_engine(config, backbone, world)
     assert engine.kernels.fuses_layers == (kernels != "torch"), engine.kernels.reason
     collator = Collator(loss, world.device, backend=engine.kernels.backend)
     gradients: dict[str, torch.Tensor] = {}
-    engine.step = _record_gradients(engine, gradients)  # type: ignore[method-assign]
+    engine.step = _record_gradients(engine, gradients, world.size, setting["stage"])  # type: ignore[method-assign]
     # Attention in fp32 reads the documents' bounds.
     with _waiting("error" if setting["dtype"] == "bfloat16" else "default"):
         batch = collator.collate([[dataset.examples[i] for i in pack] for pack in packs])
@@ -88,13 +90,16 @@ def _waiting(mode: str) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-def _record_gradients(engine: ZeroEngine, gradients: dict[str, torch.Tensor]):  # type: ignore[no-untyped-def]
+def _record_gradients(  # type: ignore[no-untyped-def]
+    engine: Engine, gradients: dict[str, torch.Tensor], world_size: int, stage: int
+):
     step = engine.step
 
     def recorded(lr: float) -> torch.Tensor:
         with _waiting("default"):
-            for name, parameter in engine.deepspeed_engine.module.named_parameters():
-                gradient = parameter.grad if engine.stage == 0 else safe_get_full_grad(parameter)
+            for name, parameter in engine._model.named_parameters():
+                is_whole = world_size == 1 or stage == 0
+                gradient = parameter.grad if is_whole else safe_get_full_grad(parameter)
                 gradients[name.removeprefix("causal_lm.")] = gradient.detach().clone().double().cpu()
             return step(lr)
 

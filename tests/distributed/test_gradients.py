@@ -185,7 +185,7 @@ def test_first_step_of_one_process_on_this_device(
     kernels: str,
     dtype: str,
 ) -> None:
-    """ZeRO-1 on the GPU where there is one: within twice what transformers alone is off by in that dtype there."""
+    """One process, on the GPU where there is one: within twice what transformers alone is off by in that dtype there."""
     model, rows, (loss, gradients) = wide
     setting = {"model": str(model), "stage": 1, "checkpointing": "full", "kernels": kernels, "dtype": dtype}
     setting |= {"denominators": ["weight"], "out": str(tmp_path / "out.pt")}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alttrain.engine.config import CheckpointConfig, ModelConfig, RunConfig, ZeroConfig
+from alttrain.engine.config import CheckpointConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.space import space_of
 from small_runs import RECIPE, RECIPE_WORKER, ROOT, command_lines, flags, steps
@@ -85,10 +85,11 @@ def test_a_run_takes_the_space_that_it_says(
     num_parameters = sum(tensor.numel() for tensor in load_file(folder.model / "model.safetensors").values())
     config = RunConfig(
         model=ModelConfig(dtype=run["run"]["model"]["dtype"]),
-        zero=ZeroConfig(stage=run["run"]["zero"]["stage"]),
+        zero=ZeroConfig(stage=run["run"]["zero"]["stage"], offload=run["run"]["zero"]["offload"]),
+        optim=OptimConfig(moments=run["run"]["optim"]["moments"]),
         checkpoint=CheckpointConfig(**run["run"]["checkpoint"]),
     )
-    space = space_of(config, folder, num_parameters, run["num_steps"])
+    space = space_of(config, folder, num_parameters, run["num_steps"], run["world_size"])
     assert space.num_checkpoints == 3
     assert 0 <= space.written / 2 - space.checkpoint < 80_000
     assert 0 <= (folder.model / "model.safetensors").stat().st_size - space.model < 10_000

@@ -54,8 +54,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         _pretend(monkeypatch, world_size)
         monkeypatch.setattr(world.World, "barrier", lambda _: None)
-        engine = SimpleNamespace(kernels=SimpleNamespace(reason="none", backend="torch"))
-        monkeypatch.setattr(loop, "ZeroEngine", lambda *_: engine)
+        engine = SimpleNamespace(kernels=SimpleNamespace(reason="none", backend="torch"), layout="on no engine")
+        monkeypatch.setattr(loop, "build_engine", lambda *_: engine)
         monkeypatch.setattr(loop, "MetricsLog", lambda *_, **__: _raise(Started()))
         with pytest.raises(Started):
             _run_recipe(monkeypatch, flags, switches)
@@ -73,7 +73,7 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, world_size: int) -> None:
     ranks = world.World(rank=0, local_rank=0, size=world_size, device=torch.device("cpu"))
     monkeypatch.setattr(world.World, "from_environment", lambda: ranks)
     monkeypatch.setattr(world.World, "gather", lambda _, value: [value] * world_size)
-    monkeypatch.setattr(loop, "ZeroEngine", lambda *_: _raise(Started()))
+    monkeypatch.setattr(loop, "build_engine", lambda *_: _raise(Started()))
     monkeypatch.setattr(os, "_exit", lambda code: _raise(Exited(code)))
 
 

@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM
 from alttrain.engine.config import LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 from alttrain.engine.data.batch import Collator, StepBatch
 from alttrain.engine.distributed import zero, zero_settings
-from alttrain.engine.distributed.finite import FiniteCheck
 from alttrain.engine.distributed.optimizer import FlatAdamW
 from alttrain.engine.distributed.world import World
 from alttrain.engine.distributed.zero import ZeroEngine
@@ -30,7 +29,7 @@ from alttrain.engine.trace.roles import ROLES, Example
 
 LOSS = LossConfig(understanding=0.5, assessment=3.0, closing=0.0, end=2.0)
 LR = 0.01
-OPTIM = OptimConfig(betas=(0.8, 0.9), weight_decay=0.5, max_grad_norm=0.25)
+OPTIM = OptimConfig(betas=(0.8, 0.9), weight_decay=0.5, max_grad_norm=0.25, moments="float32", gradients="float32")
 Engines = Callable[..., ZeroEngine]
 
 
@@ -175,43 +174,26 @@ def test_a_tied_head_is_counted_once(build: Engines, tmp_path: Path, write_model
 
 
 @pytest.mark.parametrize(
-    ("backend", "offload", "kind"),
+    ("backend", "offload", "moments", "kind"),
     [
-        ("triton", "none", FlatAdamW),
-        ("triton", "optimizer", torch.optim.AdamW),  # the states are on the CPU, where no kernel runs
-        ("torch", "none", torch.optim.AdamW),
+        ("triton", "none", "float32", FlatAdamW),
+        ("triton", "optimizer", "float32", torch.optim.AdamW),  # the states are on the CPU, where no kernel runs
+        ("torch", "none", "float32", torch.optim.AdamW),
+        ("torch", "none", "bfloat16", FlatAdamW),  # torch's has moments of the parameter's dtype alone
     ],
 )
-def test_our_adamw_runs_where_its_kernel_does(backend: str, offload: Any, kind: type) -> None:
+def test_our_adamw_runs_where_its_kernel_does(
+    world: World, backend: str, offload: Any, moments: Any, kind: type
+) -> None:
     layer: Any = nn.Linear(3, 2)
     layer.kernels = SimpleNamespace(backend=backend)
-    optimizer = zero._adamw(layer, RunConfig(optim=OPTIM, zero=ZeroConfig(stage=2, offload=offload)))
+    optim = dataclasses.replace(OPTIM, moments=moments)
+    optimizer = zero._adamw(layer, RunConfig(optim=optim, zero=ZeroConfig(stage=2, offload=offload)), world)
     assert type(optimizer) is kind
     decayed, plain = optimizer.param_groups
     assert (decayed["params"][0] is layer.weight, decayed["weight_decay"]) == (True, 0.5)
     assert (plain["params"][0] is layer.bias, plain["weight_decay"]) == (True, 0.0)
     assert decayed["betas"] == plain["betas"] == OPTIM.betas
-
-
-class Counting:
-    """A source that gives every element its place in the parameter."""
-
-    def read(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> Tensor:
-        return torch.arange(start, stop).float()
-
-    def not_finite(self, names: list[str], dtype: torch.dtype) -> ModelError:
-        raise AssertionError("every number is finite")
-
-
-@pytest.mark.parametrize(("rank", "values"), [(0, [0, 1, 2, 3]), (1, [4, 5, 0, 0]), (2, [0, 0, 0, 0])])
-def test_each_rank_reads_its_partition_and_pads_it_with_zeros(rank: int, values: list[int]) -> None:
-    model: Any = nn.Module()
-    model.weight = nn.Parameter(torch.empty(0))
-    model.weight.ds_tensor, model.weight.ds_shape = torch.full((4,), torch.nan), (2, 3)
-    check = FiniteCheck(World(rank=rank, local_rank=0, size=1, device=torch.device("cpu")))
-    zero._fill(model, Counting(), rank, torch.float32, check)
-    assert model.weight.ds_tensor.tolist() == values
-    assert check.found() == []
 
 
 @pytest.mark.parametrize(
@@ -236,6 +218,7 @@ def test_weights_that_are_not_finite_are_refused(
     save_file(tensors, folder / "model.safetensors")
     config = RunConfig(
         model=ModelConfig(path=str(folder), dtype=dtype, checkpointing="off", kernels="torch"),
+        optim=OPTIM,
         zero=ZeroConfig(stage=stage),
     )
     with pytest.raises(ModelError, match=reason):

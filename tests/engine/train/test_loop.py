@@ -122,7 +122,8 @@ def announced(capsys: pytest.CaptureFixture[str], *, resume: bool = False, done:
     config = dataclasses.replace(CONFIG, resume=resume)
     backbone: Any = SimpleNamespace(notes=("a note on the model",))
     run = Preparation(backbone, TRAIN, eval_set, PLAN, {})
-    loop._announce(config, run, dataclasses.replace(ONE, size=2), done, ["on disk: much", "kernels: PyTorch, lean"])
+    engine: Any = SimpleNamespace(layout="on 2 ranks, ZeRO stage 3", kernels=SimpleNamespace(reason="PyTorch, lean"))
+    loop._announce(config, run, engine, done, ["--zero.stage 2 -> 3: a change", "on disk: much"])
     output, errors = capsys.readouterr()
     assert output == "", "standard output is for programs"
     return errors
@@ -131,7 +132,8 @@ def announced(capsys: pytest.CaptureFixture[str], *, resume: bool = False, done:
 def test_what_was_read_and_what_will_be_done_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     rows, plan = (
         "train: 9 of 10 rows\n",
-        "40 steps on 2 ranks, ZeRO stage 3\na note on the model\non disk: much\nkernels: PyTorch, lean\n",
+        "40 steps on 2 ranks, ZeRO stage 3\n--zero.stage 2 -> 3: a change\non disk: much\na note on the model\n"
+        "kernels: PyTorch, lean\n",
     )
     assert announced(capsys) == rows + plan
     shared = "held out: 3 rows have the prompt of a row that is trained, and say nothing of new ones: " + (
