@@ -24,7 +24,8 @@ def written(plan: Plan) -> str:
     options = {"as it stands": plan.asked}
     if plan.best and changes(plan.config, plan.best):
         options["fastest that fits"] = plan.best
-    lines += ["", *_columns(plan, options), "", *_advice(plan), f"in short: {figures(plan)}", DISCLAIMER]
+    lines += ["", *_columns(plan, options), "", *_advice(plan), f"in short: {figures(plan)}"]
+    lines.append(" ".join([DISCLAIMER, *_uncounted(plan, list(options.values()))]))
     return "\n".join(lines) + "\n"
 
 
@@ -72,7 +73,7 @@ def _columns(plan: Plan, options: dict[str, Option]) -> list[str]:
     rows.append(("predicted time of a step, ms", []))
     for part in _parts([o.time.device for o in every]):
         row(f"  {part}", [f"{1e3 * o.time.device.get(part, 0):.1f}" for o in every])
-    row("  waiting for other ranks", [f"{1e3 * o.time.waiting:.1f}" for o in every])
+    row("  communication", [f"{1e3 * o.time.waiting:.1f}" for o in every])
     row("  Python beside it", [f"{1e3 * o.time.host:.1f}" for o in every])
     row("  the step", [f"{1e3 * o.time.seconds:.0f}{_limit(o)}" for o in every])
     row("tokens a step", [f"{o.load.tokens_a_step:,.0f}" for o in every])
@@ -90,6 +91,19 @@ def _columns(plan: Plan, options: dict[str, Option]) -> list[str]:
     ]
 
 
+def _uncounted(plan: Plan, options: list[Option]) -> list[str]:
+    """Return a sentence about what no count on the null device resembles, if there is such a thing."""
+    found = ["Qwen3"] if plan.model.shape.family == "qwen3" else []
+    several = [option.layout for option in options if not option.layout.is_one_process]
+    if any(layout.checkpointing == "selective" for layout in several):
+        found.append("selective checkpointing on several ranks")
+    if any(layout.moments == "float32" for layout in several):
+        found.append("float32 moments on several ranks")
+    if any(not layout.fuses_layers for layout in several):
+        found.append("PyTorch's kernels on several ranks")
+    return [f"Memory is predicted, too, for {' and '.join(found)}: none was counted."] if found else []
+
+
 def _advice(plan: Plan) -> list[str]:
     lines = []
     idle = plan.best or plan.way_out or plan.asked
@@ -100,7 +114,7 @@ def _advice(plan: Plan) -> list[str]:
         )
     if plan.best:
         flags = changes(plan.config, plan.best)
-        lines.append(f"type: {_flags(flags)}" if flags else "The run as it stands is the fastest that fits.")
+        lines.append(f"type: {_flags(flags)}" if flags else "No other setting that fits is faster by 5% or more.")
     elif plan.way_out:
         machine = plan.way_out.machine
         names = {gpu: name for name, gpu in GPUS.items()}

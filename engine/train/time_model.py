@@ -25,6 +25,9 @@ from alttrain.engine.train.memory_model import BYTES, Layout
 # Our kernels' share of a copy's rate; FlashAttention 2's share of the peak, forward and backward.
 OURS, ATTENTION_FORWARD, ATTENTION_BACKWARD = 0.9, 0.33, 0.28
 LAUNCH_SECONDS, COLLECTIVE_SECONDS = 2e-6, 25e-6
+# Assumed: communication beside products takes multiprocessors and bandwidth from them, so much of its time; and every
+# doubling of the nodes leaves so much of the links' rate.
+SHARED, DOUBLED = 0.2, 0.95
 # Tiles of a product, and the share of the rate that each reaches; the sum over k may be split.
 TILES = (
     (128, 256, 1.0), (256, 128, 1.0), (192, 128, 0.95), (128, 192, 0.95), (128, 128, 0.88), (64, 256, 0.85),
@@ -56,7 +59,9 @@ class Machine(NamedTuple):
     @property
     def bus(self) -> float:
         """Bytes a second that a rank sends in a collective of all ranks."""
-        return self.gpu.link if self.nodes == 1 else min(self.gpu.link, self.gpu.network * self.gpus)
+        alone = self.gpu.link if self.nodes == 1 else min(self.gpu.link, self.gpu.network * self.gpus)
+        left: float = DOUBLED ** math.log2(self.nodes)
+        return alone * left
 
 
 class Batch(NamedTuple):
@@ -79,7 +84,7 @@ class StepTime:
     device: dict[str, float]
     host: float
     waiting: float
-    """For other ranks, where nothing is computed meanwhile."""
+    """What communication adds: the time that nothing hides, and what it takes from products beside it."""
 
     @property
     def seconds(self) -> float:
@@ -107,8 +112,12 @@ def step_time(shape: ModelShape, layout: Layout, batch: Batch, machine: Machine)
     }
     forward_seconds = (products + passes) / 3 + packs * forward
     backward_seconds = 2 * (products + passes) / 3 + packs * backward + again
-    waiting = waiting_seconds(shape, layout, batch.packs, machine, forward_seconds, backward_seconds)
-    return StepTime(device, packs * shape.layers * _host_ms(layout) * 1e-3, waiting)
+    host = packs * shape.layers * _host_ms(layout) * 1e-3
+    stretched = max(
+        1.0, host / (forward_seconds + backward_seconds)
+    )  # waiting for Python leaves communication more time
+    waiting = waiting_seconds(shape, layout, packs, machine, stretched * forward_seconds, stretched * backward_seconds)
+    return StepTime(device, host, waiting)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -155,7 +164,7 @@ def optimizer_bytes(shape: ModelShape, layout: Layout) -> float:
 def waiting_seconds(
     shape: ModelShape, layout: Layout, packs: float, machine: Machine, forward: float, backward: float
 ) -> float:
-    """Return the time of collectives that no computation hides; `forward` and `backward` are seconds of a step."""
+    """Return the time that collectives add; `forward` and `backward` are seconds of a step."""
     world = machine.world_size
     if world == 1:
         return 0.0
@@ -165,10 +174,15 @@ def waiting_seconds(
     if layout.stage == 1:
         return reduce + gather + 8 * late
     if layout.stage == 2:
-        return max(0.0, packs * (reduce + 4 * shape.layers * late) - backward) + gather
+        return beside(packs * (reduce + 4 * shape.layers * late), backward) + gather
     # Stage 3 gathers every weight in the forward and again in the backward, and each rank keeps its part of the sum.
     gather, reduce = gather + 7 * shape.layers * late, reduce / 2 + 7 * shape.layers * late
-    return max(0.0, packs * gather - forward) + max(0.0, packs * (gather + reduce) - backward)
+    return beside(packs * gather, forward) + beside(packs * (gather + reduce), backward)
+
+
+def beside(communication: float, computation: float) -> float:
+    """Return the time that communication adds to a computation beside which it runs."""
+    return max(0.0, communication - computation) + SHARED * min(communication, computation)
 
 
 def _head_products(shape: ModelShape, rows: float, gpu: Gpu) -> float:
