@@ -22,7 +22,8 @@ from alttrain.engine.train.plan_load import Load, Model, Rows, load_of, open_mod
 from alttrain.engine.train.time_model import Batch, Machine, StepTime, step_time
 
 # A setting fits if the GPU holds its peak and so much more: what the model may be off by, and what lies in pieces.
-MARGIN = {"one process": 1.03, "several": 1.05}
+# Several ranks have NCCL's buffers beside it, which torch's allocator does not know: about so much is assumed.
+MARGIN, MARGIN_OF_SEVERAL, NCCL_BYTES = 1.03, 1.05, 1 << 30
 STAGES, CHECKPOINTING = (1, 2, 3), ("off", "selective", "full")
 PACK_TOKENS = (2048, 4096, 8192, 16_384, 32_768)
 _KERNELS = {
@@ -52,7 +53,9 @@ class Option:
     @property
     def needed(self) -> float:
         """Bytes that a GPU must have."""
-        return self.memory.peak * MARGIN["one process" if self.layout.is_one_process else "several"]
+        if self.layout.is_one_process:
+            return self.memory.peak * MARGIN
+        return self.memory.peak * MARGIN_OF_SEVERAL + NCCL_BYTES
 
     @property
     def fits(self) -> bool:
