@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 8 recipes/alttrain_14b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-14b
 
 Meant for eight GPUs of 80 GB.
-Planned by --plan.gpu h100-80, predicted and not measured: 8 x H100 SXM, 80 GB: 30.4 GiB of 78.6 a GPU, 1,151 ms a step
+Planned by --plan.gpu h100-80, predicted and not measured: 8 x H100 SXM, 80 GB: 30.6 GiB of 78.6 a GPU, 1,151 ms a step
 of 1,360 tokens, 1,875 steps in 36.0 minutes. With --zero.stage 2 54.4 GiB of 78.6 a GPU, 446 ms a step of 1,360 tokens,
 1,875 steps in 14.0 minutes.
 Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of

@@ -23,8 +23,10 @@ PAD, ROW_TILE = 16, 128
 FIXED = 72 << 20
 # Parameters that ZeRO 3 has whole at a time: DeepSpeed's default for stage3_max_live_parameters.
 LIVE_PARAMETERS = 1_000_000_000
-# While ZeRO 2 lays its part of the gradients into one piece, it has all of it twice but for about so much of it over the
-# number of ranks: fitted to counts on 2, 4 and 8 ranks.
+# The bucket in which ZeRO 3 sums gradients in float32 (distributed/zero_settings.py).
+BUCKET_ELEMENTS = 50_000_000
+# While ZeRO 2 lays its part of the gradients into one piece, it has it twice, but for about so much of it divided by
+# the number of ranks: fitted to counts on 2, 4 and 8 ranks.
 LAID_OUT = 0.85
 BYTES = {"bfloat16": 2, "float32": 4}
 
@@ -162,6 +164,7 @@ def _held(shape: ModelShape, layout: Layout) -> dict[str, int]:
         "master": 4 * count // world,
         "moments": moments * count // world,
         "gradients": {1: 4 * count, 2: 0, 3: 4 * count // world}[layout.stage],
+        "bucket": 4 * BUCKET_ELEMENTS if layout.stage == 3 else 0,
         "libraries": FIXED,
     }
 

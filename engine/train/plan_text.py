@@ -11,6 +11,8 @@ DISCLAIMER = (
     f"the model of it is within {PERCENT}% of those counts. Start, evaluations, checkpoints and export come on top."
 )
 
+QWEN3 = "No Qwen3 was among the counted, so that its memory is predicted too."
+
 
 def written(plan: Plan) -> str:
     """Return the plan as lines of text, the last one newline-terminated."""
@@ -25,7 +27,7 @@ def written(plan: Plan) -> str:
     if plan.best and changes(plan.config, plan.best):
         options["fastest that fits"] = plan.best
     lines += ["", *_columns(plan, options), "", *_advice(plan), f"in short: {figures(plan)}"]
-    lines.append(" ".join([DISCLAIMER, *_uncounted(plan, list(options.values()))]))
+    lines.append(f"{DISCLAIMER} {QWEN3}" if plan.model.shape.family == "qwen3" else DISCLAIMER)
     return "\n".join(lines) + "\n"
 
 
@@ -89,19 +91,6 @@ def _columns(plan: Plan, options: dict[str, Option]) -> list[str]:
     return [
         (title.ljust(wide + 2) + "".join(value.ljust(column) for value in values)).rstrip() for title, values in rows
     ]
-
-
-def _uncounted(plan: Plan, options: list[Option]) -> list[str]:
-    """Return a sentence about what no count on the null device resembles, if there is such a thing."""
-    found = ["Qwen3"] if plan.model.shape.family == "qwen3" else []
-    several = [option.layout for option in options if not option.layout.is_one_process]
-    if any(layout.checkpointing == "selective" for layout in several):
-        found.append("selective checkpointing on several ranks")
-    if any(layout.moments == "float32" for layout in several):
-        found.append("float32 moments on several ranks")
-    if any(not layout.fuses_layers for layout in several):
-        found.append("PyTorch's kernels on several ranks")
-    return [f"Memory is predicted, too, for {' and '.join(found)}: none was counted."] if found else []
 
 
 def _advice(plan: Plan) -> list[str]:

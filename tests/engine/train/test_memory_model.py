@@ -2,8 +2,8 @@
 
 The counts: whole steps of this engine over torch 2.13.0 with transformers 5.23.0 and deepspeed 0.19.8 (torch 2.11.0 and
 transformers 5.17.0 where K and V are repeated), on libraries that answer as an H200 with room would and compute
-nothing; 75% of the tokens have weight. Several ranks are one real rank and collectives that do nothing. What is in no
-count here is predicted: Qwen3, float32 moments under ZeRO, selective checkpointing under ZeRO.
+nothing; 75% of the tokens have weight. Several ranks are one real rank and collectives that do nothing. No Qwen3 was
+counted: its memory is predicted.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import itertools
 
 import pytest
 
+from alttrain.engine.distributed import zero_settings
 from alttrain.engine.model.shape import PUBLISHED, ModelShape
 from alttrain.engine.train import memory_model
 from alttrain.engine.train.gpus import GIB
@@ -47,7 +48,11 @@ SEVERAL: tuple[tuple[str, int, int, int, str, int, int, dict[str, object], float
     ("7B", 0, 4, 2, OFF, 2048, 2, {}, 48_569_832_960),
     ("1.5B", 0, 2, 2, FULL, 2048, 1, {}, 15.044 * GIB),
     ("7B", 0, 2, 2, FULL, 340, 1, {}, 65.350 * GIB),
+    ("7B", 0, 4, 2, OFF, 4096, 1, {"moments": "float32"}, 51.708 * GIB),
+    ("7B", 0, 2, 3, OFF, 340, 1, {}, 55.912 * GIB),
     ("7B", 0, 4, 2, FULL, 340, 1, {}, 41.037 * GIB),
+    ("8B", 0, 2, 1, SELECTIVE, 8192, 1, {}, 102.946 * GIB),
+    ("8B", 0, 8, 2, OFF, 2048, 1, {"fuses_layers": False}, 37.928 * GIB),
     ("7B", 0, 64, 2, FULL, 2048, 1, {}, 18.593 * GIB),
     ("14B", 0, 16, 2, FULL, 2048, 1, {}, 43.693 * GIB),
     ("7B", 0, 4, 1, OFF, 340, 1, {}, 60.938 * GIB),
@@ -58,6 +63,9 @@ SEVERAL: tuple[tuple[str, int, int, int, str, int, int, dict[str, object], float
     ("14B", 0, 8, 2, FULL, 8192, 1, {}, 58_333_669_376),
     ("14B", 0, 8, 3, FULL, 8192, 1, {}, 37_100_850_688),
     ("32B", 0, 8, 3, FULL, 8192, 1, {}, 70_075_573_248),
+    ("32B", 0, 64, 3, FULL, 8192, 1, {}, 18.533 * GIB),
+    ("1.5B", 0, 8, 3, OFF, 8192, 1, {}, 18.721 * GIB),
+    ("1.5B", 0, 8, 2, OFF, 8192, 1, {}, 18.807 * GIB),
     ("32B", 0, 16, 3, OFF, 2048, 1, {}, 58_886_876_160),
 )
 
@@ -111,6 +119,10 @@ def test_the_chunk_of_the_loss_is_the_kernels() -> None:
     shape, states = SHAPES["7B"], 3 * 2 * 3584 * 8192
     expected = 4 * 152_064 * 3584 + 4096 * 2 * 152_064 + 2 * 4096 * 2 * 3584 + states
     assert loss_bytes(shape, Pack(8192, 8192), copies_gradient=False) == expected
+
+
+def test_the_bucket_is_that_of_the_settings() -> None:
+    assert zero_settings.BUCKET_ELEMENTS == memory_model.BUCKET_ELEMENTS
 
 
 def test_more_tokens_take_more_and_more_ranks_take_less_of_each() -> None:

@@ -100,19 +100,11 @@ def test_a_machine_in_words() -> None:
 
 
 def test_what_was_not_counted_is_said(tmp_path: Path) -> None:
-    assert "none was counted" not in written(make_plan(run(gpus=2)))
-    config = run(gpus=2)
-    for section, values, what in (
-        ("model", {"checkpointing": "selective"}, "selective checkpointing on several ranks"),
-        ("optim", {"moments": "float32"}, "float32 moments on several ranks"),
-        ("model", {"kernels": "torch"}, "PyTorch's kernels on several ranks"),
-    ):
-        part = dataclasses.replace(getattr(config, section), **values)
-        text = written(make_plan(dataclasses.replace(config, **{section: part})))
-        assert f"Memory is predicted, too, for {what}: none was counted." in text.splitlines()[-1]
+    said = "No Qwen3 was among the counted"
+    assert said not in written(make_plan(run()))
     values = {
         "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "vocab_size": 256,
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(values))
-    assert "predicted, too, for Qwen3: none" in written(make_plan(run(name=str(tmp_path)))).splitlines()[-1]
+    assert said in written(make_plan(run(name=str(tmp_path)))).splitlines()[-1]
