@@ -12,22 +12,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.config_checks import validate
 from alttrain.engine.console import outlive_readers
-from alttrain.engine.errors import AlttrainError
+from alttrain.engine.errors import AlttrainError, ConfigError
 
 Settings = TypeVar("Settings")
 
 
 def main(recipe: RunConfig) -> None:
-    """Run `recipe` with the command line's changes and end the process: exit code 0, or 2 after an `AlttrainError`."""
+    """Run `recipe` with the command line's changes and end the process: exit code 0, or 2 after an `AlttrainError`.
+
+    With --plan.gpu nothing is run: the plan is printed, and the exit code is 1 where no setting fits.
+    """
     outlive_readers()
     config = expand_home(_read_flags(recipe))
     with exit_on_user_error(), exit_on_interrupt(config.output):
+        if config.plan != recipe.plan and not config.plan.gpu:
+            raise ConfigError(
+                "is not given, and other --plan flags are. Name the GPU, or leave them out to train.", flag="--plan.gpu"
+            )
         validate(config)
+        if config.plan.gpu:
+            _print_plan(config)
         from alttrain.engine.train.loop import train
 
         train(config)
@@ -36,6 +45,18 @@ def main(recipe: RunConfig) -> None:
     # Everything is on disk. When the interpreter shut down in order while gloo's threads still ran, about one rank in a
     # hundred aborted ("terminate called without an active exception"), and a finished run would count as failed.
     os._exit(0)
+
+
+def _print_plan(config: RunConfig) -> NoReturn:
+    """Print the plan of a run, once where a launcher started several processes, and end the process."""
+    from alttrain.engine.train.plan import make_plan
+    from alttrain.engine.train.plan_text import written
+
+    plan = make_plan(config)
+    if int(os.environ.get("RANK", "0")) == 0:
+        sys.stdout.write(written(plan))
+        sys.stdout.flush()
+    sys.exit(0 if plan.best else 1)
 
 
 def run_program(

@@ -172,6 +172,20 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class PlanConfig:
+    """What a run takes, said without a GPU and without reading weights; nothing is trained then."""
+
+    gpu: Literal["", "h200", "h100-80", "a100-80", "a100-40", "l40s", "rtx4090", "b200"] = ""
+    """Print the memory, time and cost of the run on this GPU, and the fastest setting that fits; empty: train."""
+    gpus: int = 1
+    """GPUs of a node, one process on each."""
+    nodes: int = 1
+    """Nodes of the machine."""
+    price: float = 0.0
+    """Price of one GPU for an hour, in any currency; 0 for no cost."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All settings of a run."""
 
@@ -184,6 +198,7 @@ class RunConfig:
     zero: ZeroConfig = field(default_factory=ZeroConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     output: str = ""
     """Run folder."""
     seed: int = 0
@@ -192,5 +207,5 @@ class RunConfig:
     """Continue from the newest checkpoint of the run folder; where there is none, say so and start from step 1."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the sections as plain dictionaries, for config.json."""
-        return dataclasses.asdict(self)
+        """Return the sections as plain dictionaries, for config.json: all but `plan`, which trains nothing."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "plan"}

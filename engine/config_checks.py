@@ -23,13 +23,15 @@ def validate(config: RunConfig) -> None:
     _check_zero(config)
     _check_precision(config)
     _check_loss(config.loss)
+    _check_plan(config)
 
 
 def _check_required(config: RunConfig) -> None:
+    trains = not config.plan.gpu
     for flag, value, example in (
         ("--model.path", config.model.path, "a model folder or hub id"),
-        ("--data.train", config.data.train, "one or more files or hub ids"),
-        ("--output", config.output, "the run folder"),
+        ("--data.train", config.data.train or not trains, "one or more files or hub ids"),
+        ("--output", config.output or not trains, "the run folder"),
     ):
         if not value:
             raise ConfigError(f"is missing: give {example}.", flag=flag)
@@ -151,4 +153,25 @@ def _check_loss(loss: LossConfig) -> None:
     if not any(weights.values()):
         raise ConfigError(
             "every {flag} weight is 0: at least one role must have weight, or nothing is trained.", flag="--loss"
+        )
+
+
+def _check_plan(config: RunConfig) -> None:
+    plan = config.plan
+    for name, value in (("gpus", plan.gpus), ("nodes", plan.nodes)):
+        if value < 1:
+            raise ConfigError(f"is {value}: it must be at least 1.", flag=f"--plan.{name}")
+    if not 0 <= plan.price < math.inf:
+        raise ConfigError(f"is {plan.price}: it must be 0 or more.", flag="--plan.price")
+    if not plan.gpu:
+        return
+    if config.model.dtype != "bfloat16":
+        raise ConfigError(
+            f"is given with --model.dtype {config.model.dtype}: only bfloat16 weights are planned for. Leave one out.",
+            flag="--plan.gpu",
+        )
+    if config.zero.offload != "none":
+        raise ConfigError(
+            f"is given with --zero.offload {config.zero.offload}: host memory is not planned for. Leave one out.",
+            flag="--plan.gpu",
         )

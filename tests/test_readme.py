@@ -59,7 +59,12 @@ HELPED = (
     "alttrain nano",
     "alttrain doctor",
 )
-RUN = ("python tests/house.py", "python -m alttrain.nano")
+RUN = (
+    "python tests/house.py",
+    "python -m alttrain.nano",
+    "python benchmarks/plan_table.py",
+    "python recipes/alttrain_7b.py --plan.gpu h200 --plan.gpus 1 --plan.price 3",
+)
 ELSEWHERE = {"pip install -e .": "every clone that is tested begins with it, by make"}
 SAME = {"python recipes/measure_structure.py AFTER.jsonl --before BEFORE.jsonl": "the last of CHAIN"}
 

@@ -1,14 +1,15 @@
 """What a world of a given size makes of a run: the settings that it decides, and the engine that trains it."""
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from alttrain.engine.config import OptimConfig, RunConfig
-from alttrain.engine.distributed.engine import Engine
-from alttrain.engine.distributed.one_process import OneProcessEngine
-from alttrain.engine.distributed.world import World
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.model.backbone import Backbone
+
+if TYPE_CHECKING:  # a plan decides settings too, and answers without torch
+    from alttrain.engine.distributed.engine import Engine
+    from alttrain.engine.distributed.world import World
+    from alttrain.engine.model.backbone import Backbone
 
 
 def settled(config: RunConfig, world_size: int) -> tuple[RunConfig, list[str]]:
@@ -37,13 +38,15 @@ def settled(config: RunConfig, world_size: int) -> tuple[RunConfig, list[str]]:
     ), notes
 
 
-def build_engine(config: RunConfig, backbone: Backbone, world: World) -> Engine:
+def build_engine(config: RunConfig, backbone: "Backbone", world: "World") -> "Engine":
     """Build the engine that trains a settled run; collective over the world.
 
     Raises:
         ModelError: a weight that was read is NaN or infinite; on every rank.
     """
     if world.size == 1 and config.zero.offload == "none":
+        from alttrain.engine.distributed.one_process import OneProcessEngine
+
         return OneProcessEngine(config, backbone, world)
     from alttrain.engine.distributed.zero import ZeroEngine  # takes a second, which one process need not wait for
 

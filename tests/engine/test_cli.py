@@ -173,6 +173,59 @@ def test_settings_are_refused_before_torch_is_loaded() -> None:
     assert (done.returncode, done.stderr) == (20, "--model.path is missing: give a model folder or hub id.\n")
 
 
+PLANNED = RunConfig(model=ModelConfig(path="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"), output="o")
+
+
+@pytest.mark.parametrize(("gpu", "code"), [("h200", 0), ("rtx4090", 1)])
+def test_a_plan_is_printed_in_the_place_of_a_run(
+    words: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gpu: str,
+    code: int,
+) -> None:
+    monkeypatch.setattr(loop, "train", lambda _: pytest.fail("it was trained"))
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        words("--plan.gpu", gpu)
+        with pytest.raises(SystemExit) as left:
+            cli.main(PLANNED)
+        assert left.value.code == code
+        shown = capsys.readouterr()
+        assert ("memory of each GPU" in shown.out) == (rank == "0")
+        assert shown.err == ""
+
+
+@pytest.mark.parametrize("flags", [("--plan.gpus", "8"), ("--plan.nodes", "2"), ("--plan.price", "3.5")])
+def test_a_plans_flags_without_a_gpu_start_no_run(
+    words: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(loop, "train", lambda _: pytest.fail("it was trained"))
+    words(*flags)
+    with pytest.raises(Exited) as left:
+        cli.main(PLANNED)
+    assert left.value.args == (2,)
+    assert capsys.readouterr().err.startswith("--plan.gpu is not given, and other --plan flags are.")
+
+
+def test_a_plan_without_rows_at_hand_loads_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from alttrain.engine import cli\n"
+        "from alttrain.engine.config import ModelConfig, RunConfig\n"
+        "sys.argv = ['alttrain', '--plan.gpu', 'h200', '--plan.gpus', '8', '--plan.nodes', '2']\n"
+        f"try:\n    cli.main(RunConfig(model=ModelConfig(path={PLANNED.model.path!r})))\n"
+        "except SystemExit as left:\n    assert left.code == 0\n"
+        "assert not {'torch', 'transformers', 'numpy', 'datasets', 'deepspeed'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 nodes of 8 x H200" in done.stdout
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_of_every_program_loads_no_torch(program: str) -> None:
     code = (

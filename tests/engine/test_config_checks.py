@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.config import LossConfig, OptimConfig, RunConfig, ZeroConfig
+from alttrain.engine.config import LossConfig, OptimConfig, PlanConfig, RunConfig, ZeroConfig
 from alttrain.engine.config_checks import validate
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.trace.roles import ROLES
@@ -80,3 +80,35 @@ def test_every_role_has_a_weight_and_all_ones_is_plain_sft() -> None:
     assert tuple(weights) == ROLES
     assert {role for role, weight in weights.items() if weight == 0} == {"prompt", "opening"}
     assert set(weights.values()) == {0.0, 1.0}
+
+
+PLANNED = dataclasses.replace(GOOD, data=RunConfig().data, output="", plan=PlanConfig(gpu="h200"))
+
+
+def test_a_plan_needs_neither_rows_nor_a_folder() -> None:
+    validate(PLANNED)
+    with pytest.raises(ConfigError, match=r"--model.path is missing"):
+        validate(dataclasses.replace(PLANNED, model=dataclasses.replace(GOOD.model, path="")))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "said"),
+    [
+        ("plan", {"gpus": 0}, "--plan.gpus is 0: it must be at least 1."),
+        ("plan", {"nodes": -1}, "--plan.nodes is -1: it must be at least 1."),
+        ("plan", {"price": -0.5}, "--plan.price is -0.5: it must be 0 or more."),
+        ("plan", {"price": math.nan}, "--plan.price is nan"),
+        ("model", {"dtype": "float32"}, "--plan.gpu is given with --model.dtype float32: only bfloat16 weights"),
+        ("zero", {"offload": "optimizer"}, "--plan.gpu is given with --zero.offload optimizer: host memory is not"),
+    ],
+)
+def test_what_no_plan_can_be_made_for_is_refused(section: str, values: dict[str, Any], said: str) -> None:
+    part = dataclasses.replace(getattr(PLANNED, section), **values)
+    with pytest.raises(ConfigError) as error:
+        validate(dataclasses.replace(PLANNED, **{section: part}))
+    assert str(error.value).startswith(said)
+
+
+def test_the_same_runs_are_good_without_a_plan() -> None:
+    for section, values in (("model", {"dtype": "float32"}), ("zero", {"offload": "optimizer"})):
+        validate(changed(section, **values))

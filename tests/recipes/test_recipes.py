@@ -1,12 +1,21 @@
-"""Every recipe is a run that could start: valid settings, and the published hyper-parameters."""
+"""Every recipe could start, has the published hyper-parameters, and says what is planned for its machine.
 
+Where a plan has changed: python tests/recipes/test_recipes.py writes its sentences into the recipes anew.
+"""
+
+import dataclasses
+import re
 import runpy
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from alttrain.engine.config import RunConfig
 from alttrain.engine.config_checks import validate
+from alttrain.engine.train import plan as planning
+from alttrain.engine.train.plan import make_plan
+from alttrain.engine.train.plan_text import figures
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SIZES = ("1p5b", "7b", "8b", "14b", "32b")
@@ -34,3 +43,36 @@ def test_published_hyper_parameters(name: str) -> None:
     assert (config.optim.lr, config.optim.betas, config.optim.weight_decay) == (1e-5, (0.9, 0.95), 1e-4)
     assert config.batch.examples == (16 if name in ("1p5b", "32b") else 8)
     assert config.model.path.startswith("deepseek-ai/DeepSeek-R1-Distill-")
+
+
+PLANNED = re.compile(
+    r"^Planned by --plan\.gpu (?P<gpu>\S+), predicted and not measured: .*?\.$(?=\n[A-Z])", re.M | re.S
+)
+
+
+def planned(name: str) -> tuple[str, str]:
+    """Return what the docstring of a recipe says of its plan, and what it should say."""
+    source = (RECIPES / f"alttrain_{name}.py").read_text(encoding="utf-8")
+    found = PLANNED.search(source)
+    assert found is not None
+    config = config_of(name)
+    # The rows that the recipe names may be here; its figures are for those that are assumed.
+    data = dataclasses.replace(config.data, train=("runs/no-such-file.jsonl",))
+    plan = make_plan(dataclasses.replace(config, data=data, plan=dataclasses.replace(config.plan, gpu=found["gpu"])))  # type: ignore[arg-type]
+    text = f"Planned by --plan.gpu {found['gpu']}, predicted and not measured: {figures(plan)}"
+    return found[0], textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_recipe_says_what_is_planned_and_fits_its_machine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "version", lambda _: "2.13.0")  # whichever torch is here
+    said, right = planned(name)
+    assert said == right
+    assert "does not fit" not in said
+
+
+if __name__ == "__main__":
+    for each in SIZES:
+        file = RECIPES / f"alttrain_{each}.py"
+        old, new = planned(each)
+        file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
