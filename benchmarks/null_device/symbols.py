@@ -33,6 +33,7 @@ LIBRARIES = (
     Library("libcuda.so.1", r"cu(?!File)[A-Z]", ("driver.c",)),
     Library("libcublasLt.so.13", r"cublasLt", ("cublaslt.c",)),
     Library("libcublas.so.13", r"cublas", ("cublas.c",)),
+    Library("libnvidia-ml.so.1", r"nvml[A-Z]", ("nvml.c",)),
     Library("libnccl.so.2", r"nccl|pnccl", ("nccl.c",)),
     Library("libcudnn.so.9", r"cudnn"),
     Library("libcufft.so.12", r"cufft"),
