@@ -15,6 +15,7 @@ from alttrain.engine.data.batch import PackedBatch
 from alttrain.engine.data.work import WorkModel
 from alttrain.engine.distributed.world import World
 from alttrain.engine.files import read_lines
+from alttrain.engine.model.kernel_choice import Kernels
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.engine.train import held_out
@@ -49,7 +50,7 @@ DATASET: Any = SimpleNamespace(
 class Model:
     """The part of an engine that an evaluation asks."""
 
-    kernels = SimpleNamespace(backend="torch")
+    kernels = Kernels()
 
     def __init__(self) -> None:
         self.is_evaluating = False
