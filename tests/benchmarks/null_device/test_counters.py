@@ -12,6 +12,8 @@ from null_device.counters import Call, NullDevice, Total, Waits, most_called, sh
 from skips import NO_COMPILER
 
 FOLDER = Path(__file__).resolve().parents[3] / "benchmarks" / "null_device"
+# The log keeps the addresses of names, which have to last: literals of C, elsewhere.
+ANOTHER_MEMSET, A_WAIT = (ctypes.create_string_buffer(name) for name in (b"memset", b"cudaStreamSynchronize"))
 COUNTS = {
     Call("kernel", "fill"): Total(5, 50),
     Call("triton", "_forward"): Total(2, 20),
@@ -42,13 +44,13 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> NullDevice:
 
 def test_calls_are_counted_by_kind_and_name(device: NullDevice) -> None:
     library = device.library
-    library.null_name.restype = ctypes.c_char_p
+    library.null_name.restype = ctypes.c_void_p
     before = device.counts()
-    names = [ctypes.c_char_p(b"memset"), ctypes.create_string_buffer(b"memset")]
+    names = [library.null_name(b"memset"), ctypes.addressof(ANOTHER_MEMSET)]
     fill, on_device = device.kinds.index("fill"), device.kinds.index("on_device")
     for name, amount in ((names[0], 10), (names[0], 5), (names[1], 1)):
-        library.null_count(fill, name, ctypes.c_uint64(amount))
-    library.null_count(on_device, names[0], ctypes.c_uint64(2**40))
+        library.null_count(fill, ctypes.c_void_p(name), ctypes.c_uint64(amount))
+    library.null_count(on_device, ctypes.c_void_p(names[0]), ctypes.c_uint64(2**40))
     found = since(before, device.counts())
     assert found == {Call("fill", "memset"): Total(3, 16), Call("on_device", "memset"): Total(1, 2**40)}
 
@@ -71,12 +73,12 @@ def test_a_product_is_named_by_shape_and_type_and_its_flops_are_counted(device: 
 
 
 def test_a_wait_is_noted_with_the_lines_that_made_it(device: NullDevice) -> None:
-    source = "def read(library):\n    library.null_wait(b'cudaStreamSynchronize')\n"
-    space: dict[str, object] = {}
+    source = "def read(library):\n    library.null_wait(A_WAIT)\n"
+    space: dict[str, object] = {"A_WAIT": A_WAIT}
     exec(compile(source, "/somewhere/engine/run/invented.py", "exec"), space)
     with Waits(device) as waits:
         space["read"](device.library)  # type: ignore[operator]
-    device.library.null_wait(b"cudaStreamSynchronize")
+    device.library.null_wait(A_WAIT)
     assert dict(waits.found) == {"cudaStreamSynchronize: engine/run/invented.py:2 read": 1}
 
 
