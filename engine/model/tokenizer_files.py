@@ -203,9 +203,19 @@ def _is_kept(settings: Mapping[str, Any], tokenizer: Any, model: Mapping[str, An
         # It would add the token, or a template would write a beginning that it was not trained with.
         if key not in named and (key == "bos_token" or tokenizer.backend_tokenizer.token_to_id(default) is None):
             return False
-    # With these it builds a LlamaTokenizer anew from other files, or fails.
-    is_prefixed = settings.get("add_prefix_space") is not None
-    return not (base == "LlamaTokenizer" and (is_prefixed or tokenizer.bos_token is None))
+    if base != "LlamaTokenizer":
+        return True
+    # With these 4.57 builds a LlamaTokenizer anew from other files, or fails.
+    is_built_anew = settings.get("add_prefix_space") is not None or tokenizer.bos_token is None
+    return not is_built_anew and _is_of_pieces(tokenizer.backend_tokenizer)
+
+
+def _is_of_pieces(raw: "Tokenizer") -> bool:
+    """Return whether texts are cut as by SentencePiece, as the first versions of 5 do with every LlamaTokenizer.
+
+    They put Metaspace in the place of another pre-tokenizer, as 5.17 does with DeepSeek's of the Llama 3 models.
+    """
+    return raw.pre_tokenizer is None or json.loads(raw.pre_tokenizer.__getstate__()).get("type") == "Metaspace"
 
 
 def _plain_settings(settings: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:

@@ -118,6 +118,21 @@ def test_a_class_of_the_models_stays_unnamed(folder: Path) -> None:
     assert exported_settings(put_together(folder, "llama"))["tokenizer_class"] == ALIKE
 
 
+@pytest.mark.parametrize("name", ["LlamaTokenizer", "LlamaTokenizerFast"])
+def test_a_llama_class_stays_only_over_pieces(
+    folder: Path, small_tokenizer_folder: Folder, tmp_path: Path, name: str
+) -> None:
+    """The first versions of 5 cut every LlamaTokenizer's texts into pieces, also those of a file that cuts into bytes.
+
+    No unk_token and a beginning of its own: so DeepSeek's tokenizer of the Llama 3 models is published.
+    """
+    settings(folder, tokenizer_class=name, unk_token=None, bos_token="<|im_start|>")
+    assert exported_settings(put_together(folder, "llama"))["tokenizer_class"] == ALIKE
+    pieces = shutil.copytree(small_tokenizer_folder("pieces-half-opened"), tmp_path / "pieces")
+    settings(pieces, tokenizer_class=name)
+    assert exported_settings(put_together(pieces, "llama"))["tokenizer_class"] == name
+
+
 def test_the_space_before_a_text_is_the_files(folder: Path) -> None:
     raw = load_raw(folder)
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
