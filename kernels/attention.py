@@ -87,19 +87,18 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int
     from torch.nn.attention.varlen import varlen_attn
 
     options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
-    if q.shape[1] != k.shape[1]:
-        if _varlen_takes_gqa():
-            options["enable_gqa"] = True
-        else:
-            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
-    q, k, v = (x.contiguous() for x in (q, k, v))
+    if q.shape[1] != k.shape[1] and _varlen_asks_for_gqa():
+        options["enable_gqa"] = True
+    # Its kernel asks for neighbouring elements within a head, and takes heads and tokens as they are spaced.
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, **options)
     assert isinstance(out, Tensor)  # a pair only where the log-sum-exp is asked for
     return out
 
 
 @functools.cache
-def _varlen_takes_gqa() -> bool:
+def _varlen_asks_for_gqa() -> bool:
+    """Return whether grouped keys and values must be announced: before torch 2.13 they are taken without a word."""
     from torch.nn.attention.varlen import varlen_attn
 
     return "enable_gqa" in inspect.signature(varlen_attn).parameters

@@ -1,6 +1,6 @@
 """Root-mean-square norm over the last dimension, of x or of x + residual.
 
-    h  = x + residual                              (add_rms_norm, which returns h too; rms_norm has h = x)
+    h  = x + residual                              (add_rms_norm, which returns h too; the others have h = x)
     r  = 1 / sqrt(mean_d(h_d^2) + eps)             n = h * r              y = round(n) * w
     dn = dy * w                                    dw = sum over rows of dy * n
     dh = r * (dn - n * mean_d(dn_d * n_d)) + g     dx = dresidual = dh    g: gradient of h from its other uses
@@ -69,6 +69,26 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto"
     return y
 
 
+def rms_norm_and_input(x: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
+    """Return what `rms_norm` does, and `x` itself for its other uses, whose gradient the norm's backward then adds.
+
+    Args:
+        x: rows, (..., D), as in `rms_norm`.
+        weight: as in `rms_norm`.
+        eps: added to the mean square.
+        backend: as in `rms_norm`.
+
+    Returns:
+        y, (..., D), contiguous, and x in the same memory as before; both differentiable in `x` and `weight`.
+
+    Raises:
+        ValueError: shapes, dtypes or devices are not as in `rms_norm`.
+    """
+    _check(x, x, weight)
+    y, h = _AddRMSNorm.apply(x, None, weight, eps, runs_triton(backend, x.device))  # type: ignore[no-untyped-call]
+    return y, h
+
+
 def add_rms_norm(
     x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto"
 ) -> tuple[Tensor, Tensor]:
@@ -113,15 +133,15 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class _AddRMSNorm(torch.autograd.Function):
-    """add_rms_norm; keeps h, which it returns, and r for the backward."""
+    """add_rms_norm, or rms_norm_and_input without a residual; keeps h, which it returns, and r for the backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor, weight: Tensor, eps: float, use_triton: bool
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, use_triton: bool
     ) -> tuple[Tensor, Tensor]:
         run = _forward if use_triton else _forward_torch
-        y, h, rstd = run(_rows(x), _rows(residual), weight, eps)
-        h = h.view(x.shape)
+        y, h, rstd = run(_rows(x), None if residual is None else _rows(residual), weight, eps)
+        h = x if residual is None else h.view(x.shape)
         ctx.save_for_backward(h, weight, rstd)
         ctx.use_triton = use_triton
         # After a model's last norm nothing else uses h: its gradient is then None instead of a tensor of zeros.
@@ -131,14 +151,15 @@ class _AddRMSNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None) -> tuple[Tensor | None, ...]:
+        has_residual = ctx.needs_input_grad[1]
         if dy is None:
-            return dh, dh, None, None, None
+            return dh, dh if has_residual else None, None, None, None
         h, weight, rstd = ctx.saved_tensors
         run = _backward if ctx.use_triton else _backward_torch
         upstream = None if dh is None else _rows(dh)
         dx, dweight = run(_rows(dy), upstream, _rows(h), weight, rstd, needs_weight=ctx.needs_input_grad[2])
         dx = dx.view(h.shape)
-        return dx, dx, dweight, None, None
+        return dx, dx if has_residual else None, dweight, None, None
 
 
 def _forward(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

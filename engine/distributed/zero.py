@@ -42,6 +42,11 @@ class ZeroEngine(Engine):
             # The dtype comes from `settings`: given one here, DeepSpeed takes bfloat16 wherever float16 is unsupported.
             construction = deepspeed.zero.Init(config_dict_or_path=settings)
         model = load_model(config, backbone, world, construction)
+        if config.zero.stage == 3:
+            # Gathered as one, a layer may compute with weights of its submodules outside of their own forwards
+            # (model/joint_linear.py), and is waited for once.
+            for layer in model.causal_lm.model.layers:
+                deepspeed.utils.set_z3_leaf_module(layer, True)
         self.world = world
         self.stage = config.zero.stage
         self.layout = f"on {world.size} ranks, ZeRO stage {self.stage}"

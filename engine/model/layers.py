@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from alttrain.engine.model.attention import packed_attention_forward
+from alttrain.engine.model.joint_linear import Normalised, can_join, joint_linear
 from alttrain.engine.model.kernel_choice import KernelPaths
 from alttrain.engine.model.weight_gradients import WeightGradient
-from alttrain.kernels.rms_norm import add_rms_norm, rms_norm
+from alttrain.kernels.rms_norm import add_rms_norm, rms_norm, rms_norm_and_input
 from alttrain.kernels.rope import rope, rope_, rotary_tables
 from alttrain.kernels.swiglu import swiglu_linear
 
@@ -36,11 +37,22 @@ class FusedNorm(FusedModule):
     weight: Tensor
     variance_epsilon: float
 
-    def forward(self, hidden_states: Tensor, residual: Tensor | None = None) -> Tensor | Pair:
-        """Return the norm; with a residual, the norm of the sum and the sum."""
-        if residual is None:
-            return rms_norm(hidden_states, self.weight, self.variance_epsilon, backend=self.paths.rms_norm)
-        return add_rms_norm(hidden_states, residual, self.weight, self.variance_epsilon, backend=self.paths.rms_norm)
+    def forward(
+        self, hidden_states: Tensor, residual: Tensor | None = None, *, passes_on: bool = False
+    ) -> Tensor | Pair:
+        """Return the norm; with a residual, the norm of the sum and the sum; with `passes_on`, the norm and the input.
+
+        The backward of a norm that passes its input on also adds up the input's two gradients.
+        """
+        options: dict[str, Any] = {"backend": self.paths.rms_norm}
+        if residual is not None:
+            return add_rms_norm(hidden_states, residual, self.weight, self.variance_epsilon, **options)
+        norm = rms_norm_and_input if passes_on else rms_norm
+        return norm(hidden_states, self.weight, self.variance_epsilon, **options)
+
+    def origin(self, stream: Tensor) -> Normalised:
+        """Return what this norm's output for the input `stream` is computed from."""
+        return Normalised(stream, self.weight, self.variance_epsilon, self.paths.rms_norm)
 
 
 class FusedRotary(FusedModule):
@@ -72,11 +84,17 @@ class FusedAttention(FusedModule):
         position_embeddings: Pair,
         attention_mask: Tensor | None,
         past_key_values: object = None,
+        *,
+        source: Normalised | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        """Return what the attention adds to the stream, and None for the attention weights."""
+        """Return what the attention adds to the stream, and None for the attention weights.
+
+        Where `source` is given, `hidden_states` is not kept for the backward, which computes it again from there.
+        """
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)  # (1, N, heads, head_dim)
-        query, key, value = (project(hidden_states).view(shape) for project in (self.q_proj, self.k_proj, self.v_proj))
+        made = _project(hidden_states, (self.q_proj, self.k_proj, self.v_proj), source)
+        query, key, value = (x.view(shape) for x in made)
         if hasattr(self, "q_norm"):
             query, key = self.q_norm(query), self.k_norm(key)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
@@ -113,14 +131,19 @@ class FusedMLP(FusedModule):
     up_proj: nn.Module
     down_proj: nn.Module
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what the MLP adds to the stream."""
-        added: Tensor = self.down_proj(self.gate_proj(x), self.up_proj(x))
+    def forward(self, x: Tensor, source: Normalised | None = None) -> Tensor:
+        """Return what the MLP adds to the stream; `source` is as for the attention."""
+        added: Tensor = self.down_proj(*_project(x, (self.gate_proj, self.up_proj), source))
         return added
 
 
 class FusedLayer(FusedModule):
-    """h + attention(norm(h)), then h + mlp(norm(h)); the second norm also computes the first sum."""
+    """h + attention(norm(h)), then h + mlp(norm(h)); the second norm also computes the first sum.
+
+    Neither norm's output is kept for the backward, unless the backward computes the whole layer again.
+    """
+
+    gradient_checkpointing: bool
 
     self_attn: nn.Module
     mlp: nn.Module
@@ -138,15 +161,29 @@ class FusedLayer(FusedModule):
         **kwargs: Any,
     ) -> Tensor:
         """Return the residual stream after this layer, (1, N, hidden_size)."""
+        normalised, hidden_states = self.input_layernorm(hidden_states, passes_on=True)
         added, _ = self.self_attn(
-            self.input_layernorm(hidden_states),
+            normalised,
             position_embeddings=position_embeddings,
             attention_mask=attention_mask,
+            source=self._source(self.input_layernorm, hidden_states),
             **kwargs,
         )
         normalised, hidden_states = self.post_attention_layernorm(added, hidden_states)
-        after: Tensor = hidden_states + self.mlp(normalised)
+        source = self._source(self.post_attention_layernorm, hidden_states)
+        after: Tensor = hidden_states + self.mlp(normalised, source)
         return after
+
+    def _source(self, norm: nn.Module, stream: Tensor) -> Normalised | None:
+        assert isinstance(norm, FusedNorm)
+        return None if self.gradient_checkpointing else norm.origin(stream)
+
+
+def _project(x: Tensor, layers: tuple[nn.Module, ...], source: Normalised | None) -> tuple[Tensor, ...]:
+    """Return the outputs of linear layers that read `x`; layers that are of no plain kind each keep it."""
+    if can_join(layers):
+        return joint_linear(x, layers, source)
+    return tuple(layer(x) for layer in layers)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class PackedCausalLM(nn.Module):
             max_length_k=max_seqlen,
         ).last_hidden_state
         head = self.causal_lm.lm_head
-        loss_sums: tuple[Tensor, Tensor, Tensor] = head(hidden[0], labels, loss_weights, label_span_ids, rows)
+        loss_sums: tuple[Tensor, Tensor, Tensor] = head(hidden.squeeze(0), labels, loss_weights, label_span_ids, rows)
         return loss_sums
 
 

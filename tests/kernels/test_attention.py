@@ -12,7 +12,7 @@ from torch import Tensor
 from alttrain.kernels import attention
 from alttrain.kernels.attention import packed_attention, packed_attention_reference
 from alttrain.kernels.backend import Backend
-from skips import NO_GPU, NO_OLD_VARLEN
+from skips import NO_GPU
 
 ON_GPU = torch.cuda.is_available()
 # Alone; of length 1; equal; many buckets; one far longer than the rest.
@@ -133,24 +133,27 @@ def test_varlen_takes_views_and_waits_for_nothing(device: torch.device) -> None:
     torch.testing.assert_close(gradient, torch.cat(wanted[1:], dim=1), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not ON_GPU or attention._varlen_takes_gqa(), reason=NO_OLD_VARLEN)
-@pytest.mark.xfail(strict=False, reason="asked of torch 2.11 to learn the answer: nothing of ours rests on it")
-@pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (28, 4)])
-def test_varlen_without_enable_gqa_groups_heads_by_itself(device: torch.device, heads: int, kv_heads: int) -> None:
-    """Where it does, keys and values need not be repeated on torch 2.11."""
-    from torch.nn.attention.varlen import varlen_attn
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (4, 4)])
+def test_keys_and_values_are_not_repeated_and_announced_where_torch_asks(
+    monkeypatch: pytest.MonkeyPatch, heads: int, kv_heads: int, asks: bool
+) -> None:
+    """torch 2.11 takes fewer key heads without a word; 2.13 asks for `enable_gqa`."""
+    given: dict[str, Any] = {}
 
-    lengths = LONG_PACKS[0]
-    bounds, longest = cu_seqlens(lengths, device), max(lengths)
+    def varlen_attn(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+        given.update(
+            options, shapes=(query.shape, key.shape, value.shape), is_copy=key.data_ptr() != inputs[1].data_ptr()
+        )
+        return torch.zeros_like(query)
 
-    def ungrouped(query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) -> Tensor:
-        out = varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=0.3, window_size=(-1, 0))
-        assert isinstance(out, Tensor)
-        return out
-
-    inputs = make_inputs(sum(lengths), heads, kv_heads, torch.bfloat16, device, width=128)
-    assert_is_the_definition(ungrouped, inputs, lengths, floor=1e-5)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    monkeypatch.setattr(attention, "_varlen_asks_for_gqa", lambda: asks)
+    inputs = make_inputs(5, heads, kv_heads, torch.bfloat16, torch.device("cpu"))
+    attention._varlen(*inputs[:3], cu_seqlens([2, 3], torch.device("cpu")), 3, None)
+    assert given["shapes"] == tuple(x.shape for x in inputs[:3])
+    assert not given["is_copy"]
+    assert given.get("enable_gqa", False) == (asks and heads != kv_heads)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

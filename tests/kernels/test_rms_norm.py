@@ -10,7 +10,13 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from alttrain.kernels import rms_norm as module
 from alttrain.kernels.backend import Backend
-from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference, rms_norm, rms_norm_reference
+from alttrain.kernels.rms_norm import (
+    add_rms_norm,
+    add_rms_norm_reference,
+    rms_norm,
+    rms_norm_and_input,
+    rms_norm_reference,
+)
 from skips import NO_GPU
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -117,6 +123,36 @@ def test_rms_norm_is_add_rms_norm_of_a_residual_of_zero(
     assert torch.equal(y, wanted.y)
     assert torch.equal(dx, wanted.dx)
     assert torch.equal(dweight, wanted.dweight)
+
+
+@PATHS
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_that_returns_its_input_adds_up_both_gradients(
+    dtype: torch.dtype, backend: Backend, device: torch.device
+) -> None:
+    inputs = make_inputs(21, 96, dtype, device)
+    inputs = inputs._replace(residual=torch.zeros_like(inputs.x))
+    x, weight = (tensor.detach().clone().requires_grad_() for tensor in (inputs.x, inputs.weight))
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        y, h = rms_norm_and_input(x, weight, EPS, backend=backend)
+    assert h.data_ptr() == x.data_ptr()
+    assert sum(tensor.nbytes for tensor in kept) == x.nbytes + weight.nbytes + 21 * 4
+    dx, dweight = torch.autograd.grad((y, h), (x, weight), (inputs.dy, inputs.dh))
+    wanted = ours(inputs, backend)
+    for value, tensor in zip((y, h, dx, dweight), (wanted.y, wanted.h, wanted.dx, wanted.dweight), strict=True):
+        assert torch.equal(value, tensor)
+
+
+@PATHS
+@pytest.mark.parametrize("used", ["norm", "input"])
+def test_of_a_norm_and_its_input_one_may_be_unused(used: str, backend: Backend, device: torch.device) -> None:
+    inputs = make_inputs(5, 40, torch.float32, device)
+    x = inputs.x.clone().requires_grad_()
+    y, h = rms_norm_and_input(x, inputs.weight, EPS, backend=backend)
+    (dx,) = torch.autograd.grad(y if used == "norm" else h, x, inputs.dy)
+    (wanted,) = torch.autograd.grad(rms_norm(x, inputs.weight, EPS, backend=backend), x, inputs.dy)
+    assert torch.equal(dx, wanted if used == "norm" else inputs.dy)
 
 
 @PATHS

@@ -14,13 +14,12 @@ HAS_GPU = "there is a GPU here"
 NO_REAL_DATA = "real data not found beside the project: data/ is missing"
 IS_ROOT = "root may write anywhere"
 NO_GIT = "git is not installed"
-NO_OLD_VARLEN = "needs CUDA and a torch whose varlen_attn has no enable_gqa"
 NO_OTHER_TRANSFORMERS = "ALTTRAIN_READERS names no Python with another transformers"
 NO_NULL_DEVICE = "the null device is not here (make test-cuda fetches it)"
 NO_COMPILER = "no C compiler is installed"
 KNOWN_REASONS = frozenset(
     {
-        NO_GPU, LITTLE_GPU_MEMORY, HAS_GPU, NO_REAL_DATA, IS_ROOT, NO_GIT, NO_OLD_VARLEN,
+        NO_GPU, LITTLE_GPU_MEMORY, HAS_GPU, NO_REAL_DATA, IS_ROOT, NO_GIT,
         NO_OTHER_TRANSFORMERS, NO_NULL_DEVICE, NO_COMPILER,
     },
 )  # fmt: skip

@@ -158,6 +158,14 @@ def test_evaluating_keeps_no_graph_and_training_goes_on(build: Engines, world: W
     assert engine.loss_sums(micro_batch)[0].requires_grad
 
 
+def test_under_stage_3_a_layer_is_gathered_as_one(build: Engines) -> None:
+    """Its products read weights outside of the forwards of the modules that own them."""
+    from deepspeed.utils import get_z3_leaf_modules
+
+    engine = build(3)
+    assert get_z3_leaf_modules(engine._root) == list(engine._model.causal_lm.model.layers)
+
+
 @pytest.mark.parametrize("stage", [0, 3])
 def test_every_parameter_is_whole_under_its_name_in_the_folder(build: Engines, model: Path, stage: int) -> None:
     engine, stored = build(stage), load_file(model / "model.safetensors")

@@ -188,6 +188,27 @@ def test_every_layer_is_ours_and_still_theirs(family: str) -> None:
     assert counts == [2, 2, 2]
 
 
+def test_of_width_h_a_layer_keeps_the_stream_before_and_after_its_attention_alone() -> None:
+    """Norm outputs are of that width too: the backward computes them again, unless it does so with the whole layer."""
+
+    def kept(num_layers: int, family: str) -> int:
+        model = make_model(make_config(family, num_hidden_layers=num_layers), "auto")
+        storages: dict[int, torch.Tensor] = {}
+        size = sum(LENGTHS) * model.causal_lm.config.hidden_size
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.numel() == size:
+                storages[tensor.data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(**make_pack(CPU))[0].backward()
+        return len(storages)
+
+    for family in FAMILIES:
+        assert kept(3, family) - kept(2, family) == 2, family
+
+
 def test_frequencies_scaled_as_llama3_scales_them() -> None:
     rope = {
         "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
