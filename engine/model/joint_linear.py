@@ -3,6 +3,10 @@
 With a function a layer, autograd keeps the input once, but gets a gradient of it from each layer and adds these up: a
 pass over three tensors for each layer but the first. Here the second product adds to what the first has written.
 
+Where the weights lie one behind another in memory, as they do in a flat tensor of all parameters, they are one matrix
+and one product: forward, and backward where the gradients of the outputs lie side by side too, as those of gate and up
+do. Nothing is moved for it, so that parameters, checkpoints and exports are what they were.
+
 The input of q, k and v, and that of gate and up, is the output of a norm. It need not be kept: the norm's input is part
 of the residual stream, which is kept anyway, and a pass over it gives the same bits again (`Normalised`).
 """
@@ -15,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from alttrain.engine.model.weight_gradients import DirectLinear, WeightGradient
+from alttrain.engine.model.weight_gradients import DirectLinear, WeightGradient, one_matrix, share_memory
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.rms_norm import rms_norm
 
@@ -37,6 +41,7 @@ class _How(NamedTuple):
 
     into: tuple[WeightGradient | None, ...]
     normalised: tuple[float, Backend] | None
+    in_one: bool
 
 
 def can_join(layers: Sequence[nn.Module]) -> bool:
@@ -47,19 +52,22 @@ def can_join(layers: Sequence[nn.Module]) -> bool:
     )
 
 
-def joint_linear(x: Tensor, layers: Sequence[nn.Module], source: Normalised | None = None) -> tuple[Tensor, ...]:
+def joint_linear(
+    x: Tensor, layers: Sequence[nn.Module], source: Normalised | None = None, *, in_one: bool = True
+) -> tuple[Tensor, ...]:
     """Return x @ weight.T + bias of each layer, differentiable in all.
 
     Args:
         x: what the layers read, (..., H).
         layers: must pass `can_join`. Under ZeRO-3 call this in the forward of a leaf module that owns them.
         source: where given, `x` is not kept for the backward, which computes it again from this.
+        in_one: whether weights that lie one behind another may be one product, whose outputs lie side by side.
 
     Returns:
-        (..., D) for each layer, each in memory of its own.
+        (..., D) for each layer; neighbouring elements of a row are neighbours in memory.
     """
     into = tuple(layer.weight_gradient if isinstance(layer, DirectLinear) else None for layer in layers)
-    how = _How(into, None if source is None else (source.eps, source.backend))
+    how = _How(into, None if source is None else (source.eps, source.backend), in_one)
     origin = (None, None) if source is None else (source.stream.detach(), source.weight)
     weights = [layer.weight for layer in layers]
     biases = [layer.bias for layer in layers]
@@ -77,7 +85,11 @@ class _JointLinear(torch.autograd.Function):
         weights, biases = parameters[: len(how.into)], parameters[len(how.into) :]
         ctx.save_for_backward(*((x,) if stream is None else (stream, norm_weight)), *weights)
         ctx.how = how
-        return tuple(linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+        weight = one_matrix(weights) if how.in_one else None
+        bias = None if weight is None or biases[0] is None else one_matrix(biases)
+        if weight is None or (bias is None) != (biases[0] is None):
+            return tuple(linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+        return _apart(linear(x, weight, bias), [len(weight) for weight in weights])
 
     @staticmethod
     @once_differentiable
@@ -87,20 +99,13 @@ class _JointLinear(torch.autograd.Function):
         kept, weights = saved[:-count], saved[-count:]
         needs_weight, needs_bias = ctx.needs_input_grad[4 : 4 + count], ctx.needs_input_grad[4 + count :]
         rows = [dy.reshape(-1, dy.shape[-1]) for dy in gradients]  # (N, D) each
-        x = None
+        dweights: list[Tensor | None] = [None] * count
         if any(needs_weight):
             x = kept[0] if ctx.how.normalised is None else _normalise(*kept, *ctx.how.normalised)
-            x = x.reshape(-1, x.shape[-1])
-        dweights = [
-            _add_product(dy, x, into) if needed and x is not None else None
-            for dy, into, needed in zip(rows, ctx.how.into, needs_weight, strict=True)
-        ]
+            dweights = _weight_gradients(rows, x.reshape(-1, x.shape[-1]), ctx.how.into, needs_weight)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = rows[0] @ weights[0]
-            for dy, weight in zip(rows[1:], weights[1:], strict=True):
-                dx.addmm_(dy, weight)
-            dx = dx.view(kept[0].shape)
+            dx = _input_gradient(rows, weights).view(kept[0].shape)
         dbiases = [dy.sum(0) if needed else None for dy, needed in zip(rows, needs_bias, strict=True)]
         return dx, None, None, None, *dweights, *dbiases
 
@@ -110,9 +115,54 @@ def _normalise(stream: Tensor, weight: Tensor, eps: float, backend: Backend) -> 
         return rms_norm(stream, weight, eps, backend=backend)
 
 
-def _add_product(dy: Tensor, x: Tensor, into: WeightGradient | None) -> Tensor | None:
-    """Return dy^T x, the gradient of a weight; None if it has been added where it is needed."""
-    if into is None:
-        return dy.t() @ x
-    into.add_product(dy, x)
-    return None
+def _input_gradient(rows: list[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Return the sum of dy @ weight over the layers, (N, H)."""
+    dy, weight = _side_by_side(rows), one_matrix(weights)
+    if dy is not None and weight is not None:
+        return dy @ weight
+    dx = rows[0] @ weights[0]
+    for dy, weight in zip(rows[1:], weights[1:], strict=True):
+        dx.addmm_(dy, weight)
+    return dx
+
+
+def _weight_gradients(
+    rows: list[Tensor], x: Tensor, into: tuple[WeightGradient | None, ...], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return dy^T x of each layer, or None where it is not needed or has been added where it belongs."""
+    homes = [home for home in into if home is not None]
+    if len(homes) == len(rows) and all(needed):
+        all_rows, whole = _side_by_side(rows), WeightGradient.joined(homes)
+        if all_rows is not None and whole is not None:
+            whole.add_product(all_rows, x)
+            for home in homes:
+                home.is_stale = False
+            return [None] * len(rows)
+    found: list[Tensor | None] = [None] * len(rows)
+    for place, (dy, own) in enumerate(zip(rows, into, strict=True)):
+        if needed[place] and own is not None:
+            own.add_product(dy, x)
+        elif needed[place]:
+            found[place] = dy.t() @ x
+    return found
+
+
+def _apart(out: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
+    """Return the columns of `out` (..., D) in parts, as tensors that autograd does not take for views of one."""
+    parts, first = [], out.storage_offset()
+    for width in widths:
+        part = out.new_empty(0)
+        parts.append(part.set_(out.untyped_storage(), first, (*out.shape[:-1], width), out.stride()))
+        first += width
+    return tuple(parts)
+
+
+def _side_by_side(rows: list[Tensor]) -> Tensor | None:
+    """Return tensors (N, D) that are the columns of one, as that one, (N, sum of D); None where they are not."""
+    count, width = len(rows[0]), sum(tensor.shape[1] for tensor in rows)
+    first = rows[0].storage_offset()
+    for tensor in rows:
+        if tensor.stride() != (width, 1) or tensor.storage_offset() != first or not share_memory(tensor, rows[0]):
+            return None
+        first += tensor.shape[1]
+    return rows[0].as_strided((count, width), (width, 1))

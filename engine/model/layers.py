@@ -93,7 +93,9 @@ class FusedAttention(FusedModule):
         Where `source` is given, `hidden_states` is not kept for the backward, which computes it again from there.
         """
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)  # (1, N, heads, head_dim)
-        made = _project(hidden_states, (self.q_proj, self.k_proj, self.v_proj), source)
+        # Norms of q and k would have to copy heads that lie side by side with others.
+        in_one = not (self.keeps_products or hasattr(self, "q_norm"))
+        made = _project(hidden_states, (self.q_proj, self.k_proj, self.v_proj), source, in_one=in_one)
         query, key, value = (x.view(shape) for x in made)
         if hasattr(self, "q_norm"):
             query, key = self.q_norm(query), self.k_norm(key)
@@ -133,7 +135,9 @@ class FusedMLP(FusedModule):
 
     def forward(self, x: Tensor, source: Normalised | None = None) -> Tensor:
         """Return what the MLP adds to the stream; `source` is as for the attention."""
-        added: Tensor = self.down_proj(*_project(x, (self.gate_proj, self.up_proj), source))
+        added: Tensor = self.down_proj(
+            *_project(x, (self.gate_proj, self.up_proj), source, in_one=not self.keeps_products)
+        )
         return added
 
 
@@ -179,10 +183,12 @@ class FusedLayer(FusedModule):
         return None if self.gradient_checkpointing else norm.origin(stream)
 
 
-def _project(x: Tensor, layers: tuple[nn.Module, ...], source: Normalised | None) -> tuple[Tensor, ...]:
+def _project(
+    x: Tensor, layers: tuple[nn.Module, ...], source: Normalised | None, *, in_one: bool
+) -> tuple[Tensor, ...]:
     """Return the outputs of linear layers that read `x`; layers that are of no plain kind each keep it."""
     if can_join(layers):
-        return joint_linear(x, layers, source)
+        return joint_linear(x, layers, source, in_one=in_one)
     return tuple(layer(x) for layer in layers)
 
 

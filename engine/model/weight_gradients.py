@@ -5,12 +5,29 @@ two more passes over every gradient, and a copy of it for a while. Here the prod
 itself. That needs a gradient that stays in one place, so it is for one process, where nothing is reduced.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+
+def one_matrix(parts: Sequence[Tensor]) -> Tensor | None:
+    """Return tensors (D, ...) that lie one behind another in memory as one, (sum of D, ...); None where they do not."""
+    first = parts[0].storage_offset()
+    for part in parts:
+        if not part.is_contiguous() or part.storage_offset() != first or not share_memory(part, parts[0]):
+            return None
+        first += part.numel()
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    return parts[0].as_strided(shape, parts[0].stride())
+
+
+def share_memory(tensor: Tensor, other: Tensor) -> bool:
+    """Return whether both are views of one piece of memory."""
+    return tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 class WeightGradient:
@@ -20,6 +37,19 @@ class WeightGradient:
         """Take over `view`, float32 or the dtype of the products, contiguous."""
         self.view = view
         self.is_stale = True
+
+    @classmethod
+    def joined(cls, parts: Sequence["WeightGradient"]) -> "WeightGradient | None":
+        """Return one gradient for weights whose gradients lie one behind another; None where they do not.
+
+        After a product was added to it, the parts must be marked as not stale.
+        """
+        view = one_matrix([part.view for part in parts])
+        if view is None or len({part.is_stale for part in parts}) > 1:
+            return None
+        whole = cls(view)
+        whole.is_stale = parts[0].is_stale
+        return whole
 
     def add_product(self, dy: Tensor, x: Tensor) -> None:
         """Add dy^T x, the gradient of a weight (D, I) from dy (N, D) and x (N, I); sums over N are float32 on CUDA."""

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from alttrain.engine.model.joint_linear import Normalised, can_join, joint_linear
-from alttrain.engine.model.weight_gradients import DirectLinear, WeightGradient
+from alttrain.engine.model.weight_gradients import DirectLinear, WeightGradient, one_matrix
 from alttrain.kernels.rms_norm import rms_norm
 
 EPS = 1e-6
@@ -69,6 +69,72 @@ def test_products_write_where_the_layers_say() -> None:
         assert layer.weight.grad is None
         assert torch.equal(layer.weight_gradient.view, wanted[f"{place} weight"])  # type: ignore[union-attr]
         assert torch.equal(found[f"{place} bias"], wanted[f"{place} bias"])
+
+
+class TestInOne:
+    """Weights, biases and gradients that are views of flat tensors, as one process lays them out."""
+
+    @staticmethod
+    def lay_out_flat(layers: list[nn.Linear], *, biases_too: bool = True) -> None:
+        weights = torch.cat([layer.weight.detach() for layer in layers])
+        biases = torch.cat([layer.bias.detach() for layer in layers])
+        gradients = torch.full_like(weights, torch.nan)
+        parts = zip(layers, weights.split(WIDTHS), biases.split(WIDTHS), gradients.split(WIDTHS), strict=True)
+        for layer, weight, bias, gradient in parts:
+            layer.weight.data = weight
+            layer.bias.data = bias if biases_too else bias.clone()
+            layer.__class__ = DirectLinear
+            layer.weight_gradient = WeightGradient(gradient)  # type: ignore[assignment]
+
+    @pytest.mark.parametrize("biases_too", [True, False])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_one_product_gives_what_several_give(self, dtype: torch.dtype, biases_too: bool) -> None:
+        wanted = differentiate(make_layers(dtype), dtype, joined=True)
+        layers = make_layers(dtype)
+        self.lay_out_flat(layers, biases_too=biases_too)
+        found = differentiate(layers, dtype, joined=True, rebuilt=True)
+        found |= {f"{i} weight": layer.weight_gradient.view for i, layer in enumerate(layers)}  # type: ignore[union-attr]
+        tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+        for name, value in wanted.items():
+            assert torch.allclose(found[name], value, rtol=tolerance, atol=tolerance), name
+
+    def test_outputs_lie_side_by_side_and_may_each_be_overwritten(self) -> None:
+        layers = make_layers(torch.float32)
+        self.lay_out_flat(layers)
+        x = torch.randn(1, 3, 16, requires_grad=True)
+        first, second, third = joint_linear(x, layers)
+        assert first.stride() == second.stride() == (3 * sum(WIDTHS), sum(WIDTHS), 1)
+        before = second.detach().clone()
+        first.detach().zero_()
+        third.mul_(2)  # autograd would refuse this for a view
+        assert torch.equal(second, before)
+        apart = joint_linear(x, layers, in_one=False)
+        assert all(out.is_contiguous() for out in apart)
+
+    def test_gradients_side_by_side_are_one_product_of_the_backward(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As a backward in place leaves those of gate and up; a second pack adds to the first's."""
+        layers = make_layers(torch.float32)
+        self.lay_out_flat(layers)
+        calls = []
+        add = WeightGradient.add_product
+        monkeypatch.setattr(WeightGradient, "add_product", lambda *given: calls.append(1) or add(*given))
+        x = torch.randn(1, 5, 16, requires_grad=True)
+        upstream = torch.randn(1, 5, sum(WIDTHS))
+        for _ in range(2):
+            torch.autograd.backward(joint_linear(x, layers), upstream.split(WIDTHS, dim=-1))
+        assert len(calls) == 2
+        whole = torch.cat([layer.weight.detach() for layer in layers])
+        assert torch.allclose(x.grad, 2 * upstream @ whole, atol=1e-5)  # type: ignore[arg-type]
+        found = torch.cat([layer.weight_gradient.view for layer in layers])  # type: ignore[union-attr]
+        assert torch.allclose(found, 2 * upstream[0].t() @ x.detach()[0], atol=1e-5)
+
+    def test_neighbours_in_separate_memory_are_not_joined(self) -> None:
+        block = torch.arange(24.0)
+        assert torch.equal(one_matrix([block[:8].view(2, 4), block[8:].view(4, 4)]), block.view(6, 4))  # type: ignore[arg-type]
+        assert one_matrix([block[8:16].view(2, 4), block[:8].view(2, 4)]) is None
+        assert one_matrix([block[:8].view(2, 4), block[12:].view(3, 4)]) is None
+        assert one_matrix([block[:8].view(2, 4), block[8:].clone().view(4, 4)]) is None
+        assert one_matrix([block.view(4, 6).t()[:2], block[:4].view(1, 4)]) is None
 
 
 def test_neither_input_nor_outputs_are_kept_where_the_input_is_computed_again() -> None:
