@@ -8,7 +8,8 @@ Shapes   query (N, Hq, D), key and value (N, Hkv, D), views of any strides;  cu_
 No mask is ever built: a dense (N, N) one costs the work of the whole square, and none at all mixes the documents.
 CUDA     torch's varlen_attn, which takes the pack as it lies; nothing waits for the device. It is for bf16 and fp16
          and for a D that is a multiple of 8, up to 256. The rest goes as on CPU, and each call waits for the device
-         to learn the documents' lengths, and so does everything where `backend` is torch.
+         to learn the documents' lengths, and so does everything where `backend` is torch. varlen_attn is
+         FlashAttention 2, or on a GPU of capability 9.0 FlashAttention 3 where its package is installed.
 CPU      SDPA with is_causal, exact without a mask, in one of two ways (benchmarks/bench_attention.py compares them):
          a call a document on views, which copies nothing and costs about 0.1 ms of calls a document; or one call on
          all documents of like length, right-padded, which costs a copy of q, k, v and out. Padding stands behind the
@@ -17,6 +18,7 @@ CPU      SDPA with is_causal, exact without a mask, in one of two ways (benchmar
 """
 
 import functools
+import importlib.util
 import inspect
 import itertools
 from typing import Any
@@ -79,6 +81,25 @@ def packed_attention(
     return _sdpa(query, key, value, _lengths(cu_seqlens, query.shape[0]), scaling)
 
 
+@functools.cache
+def flash_attention_3(device: torch.device) -> str:
+    """Let torch's attention run FlashAttention 3 on `device` from now on if it can; return a phrase for it, else "".
+
+    It is the package that has the module flash_attn_interface, and runs on GPUs of capability 9.0 (H100, H200).
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
+        return ""
+    if importlib.util.find_spec("flash_attn_interface") is None:
+        return ""
+    from torch.nn.attention import activate_flash_attention_impl
+
+    try:
+        activate_flash_attention_impl("FA3")
+    except Exception as error:  # whatever a package raises that was built for another torch
+        return f"FlashAttention 2, as FlashAttention 3 is installed and fails ({type(error).__name__}: {error})"
+    return "FlashAttention 3"
+
+
 def _varlen_takes(q: Tensor) -> bool:
     return q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
 
@@ -86,6 +107,7 @@ def _varlen_takes(q: Tensor) -> bool:
 def _varlen(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, scaling: float | None) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
+    flash_attention_3(q.device)
     options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0)}
     if q.shape[1] != k.shape[1] and _varlen_asks_for_gqa():
         options["enable_gqa"] = True

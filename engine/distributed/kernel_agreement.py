@@ -17,6 +17,7 @@ from alttrain.engine.model.kernel_shapes import shapes_of
 from alttrain.engine.proof.identity import identity_of
 from alttrain.engine.proof.proving import Proof, prove
 from alttrain.engine.proof.trial import Verdict
+from alttrain.kernels.attention import flash_attention_3
 
 Found = tuple[str, str, Mapping[str, Verdict]]  # the rank's name, its GPU and the verdicts
 
@@ -30,8 +31,11 @@ def agreed_kernels(config: ModelConfig, backbone: Backbone, world: World) -> Ker
     Raises:
         ConfigError: as in `choose_kernels`.
     """
-    if config.kernels != "auto" or world.device.type != "cuda":
+    if world.device.type != "cuda":
         return choose_kernels(config.kernels, world.device)
+    attention = ", ".join(dict.fromkeys(world.gather(flash_attention_3(world.device))))
+    if config.kernels != "auto":
+        return _with_attention(choose_kernels(config.kernels, world.device), attention)
     shapes = shapes_of(backbone.config, config.dtype)
     identity = world.together(lambda: identity_of(world.device, shapes))
     kinds = world.gather((socket.gethostname(), identity))
@@ -41,7 +45,15 @@ def agreed_kernels(config: ModelConfig, backbone: Backbone, world: World) -> Ker
     verdicts = joined([each for each in found if each[2]])
     where = ", ".join(dict.fromkeys(gpu for _, gpu, _ in found))
     notes = [note for note in world.gather(proof.note) if note]
-    return replace(choose_kernels("auto", world.device, verdicts, where), note=notes[0] if notes else "")
+    kernels = replace(choose_kernels("auto", world.device, verdicts, where), note=notes[0] if notes else "")
+    return _with_attention(kernels, attention)
+
+
+def _with_attention(kernels: Kernels, attention: str) -> Kernels:
+    """Add to the reason what attention runs on, where that is not torch's own."""
+    if not attention or kernels.paths.attention == "torch":
+        return kernels
+    return replace(kernels, reason=f"{kernels.reason}; attention by {attention}")
 
 
 def joined(found: Sequence[Found]) -> dict[str, Verdict]:

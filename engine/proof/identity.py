@@ -1,9 +1,11 @@
 """What a verdict on kernels depends on: GPU, driver, torch, Triton, the kernels' own text, and the shapes."""
 
+import contextlib
 import hashlib
 import re
 import shutil
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import torch
 from alttrain.engine.proof import shapes as this_room
 from alttrain.engine.proof.shapes import KernelShapes
 from alttrain.kernels import backend
+from alttrain.kernels.attention import flash_attention_3
 from alttrain.kernels.backend import INTERPRETED, TRITON_VERSION
 
 Identity = dict[str, Any]
+# The names under which FlashAttention 3 is installed.
+FLASH_ATTENTION_3 = ("flash_attn_3", "flash_attn", "hopper")
 
 
 def identity_of(device: torch.device, shapes: KernelShapes) -> Identity:
@@ -27,10 +32,20 @@ def identity_of(device: torch.device, shapes: KernelShapes) -> Identity:
             "gpu": torch.cuda.get_device_name(device),
             "capability": f"{major}.{minor}",
             "driver": driver_version(),
+            "attention": _attention(device),
         }
     else:
-        facts |= {"gpu": device.type, "capability": "", "driver": ""}
+        facts |= {"gpu": device.type, "capability": "", "driver": "", "attention": ""}
     return facts
+
+
+def _attention(device: torch.device) -> str:
+    """Return what attention runs on where that is not torch's own, with its version."""
+    found = flash_attention_3(device)
+    for package in FLASH_ATTENTION_3 if found else ():
+        with contextlib.suppress(PackageNotFoundError):
+            return f"{found} ({package} {version(package)})"
+    return found
 
 
 def sources_hash() -> str:

@@ -133,6 +133,40 @@ def test_varlen_takes_views_and_waits_for_nothing(device: torch.device) -> None:
     torch.testing.assert_close(gradient, torch.cat(wanted[1:], dim=1), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize(
+    ("capability", "is_installed", "error", "found"),
+    [
+        ((9, 0), True, None, "FlashAttention 3"),
+        ((9, 0), False, None, ""),
+        ((10, 0), True, None, ""),
+        (
+            (9, 0), True, ImportError("undefined symbol"),
+            "FlashAttention 2, as FlashAttention 3 is installed and fails (ImportError: undefined symbol)",
+        ),
+    ],
+)  # fmt: skip
+def test_flash_attention_3_is_taken_where_it_is_installed_and_runs(
+    monkeypatch: pytest.MonkeyPatch, capability: Any, is_installed: bool, error: Exception | None, found: str
+) -> None:
+    activated: list[str] = []
+
+    def activate(name: str) -> None:
+        activated.append(name)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: name if is_installed else None)
+    monkeypatch.setattr("torch.nn.attention.activate_flash_attention_impl", activate)
+    attention.flash_attention_3.cache_clear()
+    try:
+        assert [attention.flash_attention_3(torch.device("cuda", 0)) for _ in range(2)] == [found, found]
+        assert activated == (["FA3"] if found else [])  # once
+        assert attention.flash_attention_3(torch.device("cpu")) == ""
+    finally:
+        attention.flash_attention_3.cache_clear()
+
+
 @pytest.mark.parametrize("asks", [True, False])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (4, 4)])
 def test_keys_and_values_are_not_repeated_and_announced_where_torch_asks(

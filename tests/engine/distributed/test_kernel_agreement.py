@@ -21,6 +21,11 @@ OFF = Verdict("wrong", "y is off by 1.0e-01")
 BACKBONE: Any = SimpleNamespace(config=None)
 
 
+@pytest.fixture(autouse=True)
+def attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_agreement, "flash_attention_3", lambda device: "")
+
+
 def found(name: str, **others: Verdict) -> tuple[str, str, Mapping[str, Verdict]]:
     return name, "Card 9", PASSED | others
 
@@ -70,3 +75,18 @@ def test_a_world_of_one_takes_what_passed(monkeypatch: pytest.MonkeyPatch) -> No
     assert kernels.paths == KernelPaths("triton", "auto", "triton", "triton", "torch", "triton", "triton")
     assert kernels.reason == "Triton, but PyTorch for rope, which failed on Card 9 (rope: y is off by 1.0e-01)"
     assert kernels.note == "It is not kept."
+
+
+@pytest.mark.parametrize("wanted", ["auto", "torch", "triton"])
+def test_what_attention_runs_on_is_said_where_it_is_not_torchs_own(
+    monkeypatch: pytest.MonkeyPatch, wanted: Any
+) -> None:
+    monkeypatch.setattr(kernel_agreement, "flash_attention_3", lambda device: "FlashAttention 3")
+    monkeypatch.setattr(kernel_agreement, "shapes_of", lambda config, dtype: dtype)
+    monkeypatch.setattr(kernel_agreement, "identity_of", lambda device, shapes: {"gpu": "Card 9", "shapes": shapes})
+    world = World(rank=0, local_rank=0, size=1, device=torch.device("cuda", 0))
+    for verdict, is_said in ((Verdict("passed"), True), (OFF, wanted != "auto")):
+        proof = Proof(PASSED | {"attention": verdict})
+        monkeypatch.setattr(kernel_agreement, "prove", lambda *args, proof=proof, **options: proof)
+        reason = agreed_kernels(ModelConfig(kernels=wanted), BACKBONE, world).reason
+        assert reason.endswith("; attention by FlashAttention 3") == is_said, reason

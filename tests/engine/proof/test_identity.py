@@ -20,6 +20,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card 9")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(identity, "driver_version", lambda: "580.65.06")
+    monkeypatch.setattr(identity, "flash_attention_3", lambda device: "")
 
 
 def test_the_same_machine_is_the_same() -> None:
@@ -35,6 +36,7 @@ def test_the_same_machine_is_the_same() -> None:
         (identity, "driver_version", lambda: "590.10"),
         (torch, "__version__", "2.99.0"),
         (identity, "TRITON_VERSION", "3.99.0"),
+        (identity, "flash_attention_3", lambda device: "FlashAttention 3"),
         (identity, "sources_hash", lambda: "another"),
         (identity, "INTERPRETED", "neither"),
     ],
