@@ -53,6 +53,7 @@ setup(
         "datasets>=4",
         "tyro>=1.0",
         "scipy",
+        "scikit-learn>=1.5",
         "tqdm",
         "matplotlib",
         "jinja2>=3.1",

@@ -54,9 +54,10 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "jinja2": ("engine/report/page.py",),
     "matplotlib": ("engine/report/plots.py",),
     "scipy": ("engine/evaluate/intervals.py",),
+    "sklearn": ("engine/restructure/leaks.py",),
     "tyro": ("engine/cli.py", "engine/evaluate/config.py"),
 }
-HEAVY = ("torch", "numpy", "transformers", "deepspeed", "triton", "scipy", "matplotlib", "datasets")
+HEAVY = ("torch", "numpy", "transformers", "deepspeed", "triton", "scipy", "sklearn", "matplotlib", "datasets")
 # What may import them at its top; everything else answers in milliseconds.
 MAY_BE_HEAVY = (
     "kernels/",

@@ -23,6 +23,7 @@ from alttrain.engine.restructure.avoid import Avoided, read_avoided
 from alttrain.engine.restructure.card import Compared, DataFacts, Lengths, Taken, data_card, summary
 from alttrain.engine.restructure.config import BuildConfig
 from alttrain.engine.restructure.curate import choose, curate
+from alttrain.engine.restructure.leaks import find_leaks
 from alttrain.engine.restructure.record import as_record
 from alttrain.engine.restructure.structures import ORDER, TemplateAssessor, restructure
 from alttrain.engine.restructure.traces import Dropped, Ordinary, read_ordinary, sha256_of
@@ -169,6 +170,7 @@ def write(
             Compared(name, sha256_of(files[name]), file.num_cells, file.num_short) for name, file in avoided.items()
         ],
         lengths=lengths,
+        leaks=find_leaks(rows, config.seed),
         wording=(Path(config.assess.phrases).name, sha256_of(config.assess.phrases)) if config.assess.phrases else None,
     )
     write_output(output, text)

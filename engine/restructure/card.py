@@ -11,6 +11,7 @@ from pathlib import Path
 from alttrain.engine.data.columns import parse_columns
 from alttrain.engine.data.labels import VERDICTS, may_speak_of_response
 from alttrain.engine.report.tables import Table, markdown_table, markdown_text
+from alttrain.engine.restructure.leaks import FEWEST_ROWS, Leak
 from alttrain.engine.restructure.traces import Dropped, Ordinary
 from alttrain.engine.trace.roles import ROLES
 
@@ -64,6 +65,8 @@ class DataFacts:
     dropped: Sequence[Dropped]
     avoid: Sequence[Compared]
     lengths: Lengths
+    leaks: Sequence[Leak] = ()
+    """How well parts of the rows tell the label by themselves; none where rows of a label are few."""
     wording: tuple[str, str] | None = None
     """Name and sha256 of the file of phrases; None for the built-in ones."""
 
@@ -99,6 +102,7 @@ def summary(facts: DataFacts) -> str:
             *(_labels_sentence(taken.source) for taken in facts.sources),
             *(f"Compared with {file.name}: {_cells(file)}." for file in facts.avoid),
             *(f"Left out: {count} of {source}: {reason}" for source, reason, count in facts.reasons),
+            *(f"Warning: {leak.warning}" for leak in facts.leaks if leak.warning),
         ]
     )
 
@@ -147,6 +151,8 @@ def data_card(facts: DataFacts) -> str:
         _dropped(facts),
         "## Lengths",
         _lengths(facts.lengths),
+        "## What tells the label by itself",
+        _leaks(facts.leaks),
         "## How it was made",
         "The understanding is the first real sentence of the source's trace. The assessment is one sentence put "
         "together from templates by the section in which a row was given and its category, and a row whose own "
@@ -159,6 +165,20 @@ def data_card(facts: DataFacts) -> str:
         "The prompts of harmful rows describe harmful acts. They are meant for teaching a model to refuse.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _leaks(leaks: Sequence[Leak]) -> str:
+    if not leaks:
+        return f"Not measured: it takes {FEWEST_ROWS} rows of each label."
+    table = Table(("part", "balanced accuracy"), [(leak.part, f"{leak.balanced_accuracy:.2f}") for leak in leaks])
+    parts = [
+        "A logistic regression predicts harmful or benign from one part of the rows at a time, on rows that it has not "
+        "seen (five folds). 0.5 is chance. Of a set that teaches to assess, no part that stands before the verdict "
+        "should come near 1, but for the words of the prompt, which are what is to be assessed.",
+        markdown_table(table),
+        *(leak.warning for leak in leaks if leak.warning),
+    ]
+    return "\n\n".join(parts)
 
 
 def _wording(facts: DataFacts) -> str:

@@ -11,6 +11,7 @@ import pytest
 from alttrain.engine.data.labels import Verdict
 from alttrain.engine.restructure.card import Compared, DataFacts, Lengths, Taken, data_card, summary
 from alttrain.engine.restructure.config import BenignConfig, SourceConfig
+from alttrain.engine.restructure.leaks import Leak
 from alttrain.engine.restructure.traces import Dropped, Ordinary
 
 Reader = runpy.run_path(str(Path(__file__).parents[2] / "html_reader.py"))["Reader"]
@@ -150,3 +151,18 @@ def test_a_reader_of_markdown_sees_names_and_no_markup() -> None:
     assert page.elements.keys() == plain.elements.keys()
     assert page.elements["table"] == 4
     assert page.text.count(" ".join(HOSTILE.split())) == 8
+
+
+def test_what_tells_the_label_by_itself_stands_in_card_and_summary() -> None:
+    assert "Not measured: it takes 20 rows of each label." in data_card(FACTS)
+    facts = replace(
+        FACTS, leaks=[Leak("the words of the prompt", 0.71), Leak("the first words of the assessment", 0.96)]
+    )
+    card = data_card(facts)
+    assert "| the words of the prompt | 0.71 |" in card
+    warning = "The first words of the assessment alone tell 96% of the labels: "
+    assert card.count(warning) == 1
+    assert "The words of the prompt alone tell" not in card
+    assert [line for line in summary(facts).splitlines() if line.startswith("Warning: ")] == [
+        f"Warning: {facts.leaks[1].warning}"
+    ]
