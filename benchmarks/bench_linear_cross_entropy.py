@@ -25,7 +25,7 @@ from alttrain.kernels.linear_cross_entropy import (
 )
 from harness.measuring import Case, Run, Yardstick
 from harness.peak_memory import GIB, peak_memory_bytes
-from harness.rivals import compiled, load, probe
+from harness.rivals import Absent, compiled, load, need_cuda, probe
 from harness.running import Plan, run_plans
 from harness.shapes import HEADLINE_TOKENS, MODELS, TINY, TOKENS, WEIGHTLESS
 
@@ -70,6 +70,36 @@ def liger(size: Size, reduction: str, *, same_budget: bool) -> Loss:
         options = (None, None, -100, 0.0, 0.0, reduction, None, False, torch.float32, False, False, False, None, None)
         nll: Tensor = function.apply(hidden, weight, labels, *options, budget)[0]
         return (nll * loss_weights).sum() if reduction == "none" else nll
+
+    return loss
+
+
+def liger_scaled(*, fallback: bool) -> Loss:
+    """Return Liger's loss by token that its reinforcement learning uses, with our weights, as (w * nll).sum().
+
+    It projects twice and dW is added up in bfloat16. On a Hopper its one kernel keeps no logits; elsewhere, and as
+    `fallback`, it works through 512 rows at a time in PyTorch.
+
+    Raises:
+        ImportError: Liger, or the package that its kernel for Hopper is written with, is not installed.
+        Absent: this is no Hopper, and the fallback was not asked for.
+    """
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise ImportError("liger_kernel is not installed")
+    module = importlib.import_module("liger_kernel.ops.fused_linear_scaled_cross_entropy")
+    if fallback:
+        function = module._FusedLinearPPOFallbackFunction
+        options: tuple[object, ...] = (1.0, -100, False)  # temperature, ignored label, no entropy
+    else:
+        need_cuda("its kernel runs on Hopper only")
+        function = module._resolve_implementation(torch.device("cuda"))
+        if function is module._FusedLinearPPOFallbackFunction:
+            raise Absent("its kernel runs on Hopper only")
+        options = (1.0, -100, 1, False)
+
+    def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
+        labels = labels.where(loss_weights != 0, -100)
+        return (function.apply(hidden, weight, labels, *options) * loss_weights).sum()  # type: ignore[no-any-return]
 
     return loss
 
@@ -128,6 +158,9 @@ def losses(size: Size, rows: Tensor | None) -> tuple[dict[str, Loss], dict[str, 
     for name, reduction in reductions.items():
         makers[name] = functools.partial(liger, size, reduction, same_budget=False)
         makers[f"{name}, our memory"] = functools.partial(liger, size, reduction, same_budget=True)
+    if size.dtype == "bfloat16":
+        makers["liger, scaled"] = functools.partial(liger_scaled, fallback=False)
+    makers["liger, scaled, fallback"] = functools.partial(liger_scaled, fallback=True)
     makers["cut-cross-entropy"] = functools.partial(cut, exact=False)
     makers["cut-cross-entropy, no filter"] = functools.partial(cut, exact=True)
     return probe(makers)
@@ -138,6 +171,8 @@ NOTES = {
     "liger, by token, our memory": "reduction none: logits projected twice; chunks as large as our slab",
     "liger, sum": "no weights by token: measured where all are 1",
     "liger, sum, our memory": "no weights by token: measured where all are 1; chunks as large as our slab",
+    "liger, scaled": "by token; one kernel a direction, no logits in memory; projects twice; dW added up in bf16",
+    "liger, scaled, fallback": "by token, 512 rows at a time in PyTorch; projects twice; dW added up in bf16",
     "cut-cross-entropy": "drops gradients below 2^-12; dW added up in bf16; logits projected again in the backward",
     "cut-cross-entropy, no filter": "dW added up in bf16; logits projected again in the backward",
     "trl": "SFT's default since 1.16; logits projected again in the backward",
