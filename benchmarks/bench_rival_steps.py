@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +88,8 @@ class Clock:
         """Note that step `step`, from 0, begins."""
         self.step = step
         place = step % STEPS_OF_A_SIZE
+        if place == 0 and self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what an earlier size left behind is not this one's
         if place == WARMUP_STEPS:
             _wait()
             self.begun = []
@@ -108,6 +110,12 @@ class Clock:
             assert self.kernels is not None
             self.kernels.__exit__(None, None, None)
             self.send(self.row())
+            self.done += 1
+
+    def give_up(self, reason: str) -> None:
+        """Send the reason for every size whose steps have not been taken."""
+        while self.done < len(self.setting.tokens):
+            self.send(self.head() | {"reason": reason})
             self.done += 1
 
     def row(self) -> dict[str, Any]:
@@ -167,22 +175,16 @@ def callback_of(clock: Clock) -> Any:
 
 def measure_setting(send: Send, setting: Setting) -> None:
     """Send a row for each number of tokens, or the reason why there is none."""
-    reason = setting.rival.missing()
-    attention, in_words = "", ""
+    clock = Clock(setting, "", send)
+    reason = ""
     try:
-        if not reason:
-            attention, in_words = attention_of(setting.rival)
+        attention, clock.attention = attention_of(setting.rival)
+        _train(setting, attention, clock)
     except Absent as error:
         reason = str(error)
-    clock = Clock(setting, in_words, send)
-    if not reason:
-        try:
-            _train(setting, attention, clock)
-        except torch.OutOfMemoryError as error:
-            reason = f"does not fit: {str(error).strip()[:300]}"
-    for _ in setting.tokens[clock.done :]:
-        send(clock.head() | {"reason": reason})
-        clock.done += 1
+    except torch.OutOfMemoryError as error:
+        reason = f"does not fit: {str(error).strip()[:300]}"
+    clock.give_up(reason)
 
 
 def _train(setting: Setting, attention: str, clock: Clock) -> None:
@@ -236,8 +238,13 @@ def plans(device: str, tiny: bool) -> list[Plan]:
     return [Plan(setting.label, functools.partial(measured, setting), setting.rival.name) for setting in settings]
 
 
-def measured(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Return an iterator over the rows of a setting, measured in a process of its own."""
+def measured(setting: Setting) -> Iterable[dict[str, Any]]:
+    """Return the rows of a setting, measured in a process of its own, or at once the reason why there are none."""
+    reason = setting.rival.missing()
+    if reason:
+        rows: list[dict[str, Any]] = []
+        Clock(setting, "", rows.append).give_up(reason)
+        return rows
     limits = {"most_seconds": MOST_SECONDS, "first_seconds": FIRST_SECONDS}
     return rows_of(measure_setting, setting, name=setting.label, **limits)
 

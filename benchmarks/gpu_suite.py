@@ -248,9 +248,8 @@ def main() -> int:
     parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--budget-seconds", type=float, default=540.0, help="for this part, everything included")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument(
-        "--only", nargs="+", choices=[*dict.fromkeys([*KERNELS, *STEPS, *LAWS])], default=[], help="of these"
-    )
+    names = list(dict.fromkeys([*KERNELS, *STEPS, *LAWS]))
+    parser.add_argument("--only", nargs="+", choices=names, default=[], help="of these")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on any machine; measures nothing")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.dry_run:

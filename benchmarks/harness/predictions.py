@@ -20,7 +20,16 @@ from alttrain.engine.train.gpus import GIB, GPUS, Gpu
 from alttrain.engine.train.memory_model import Layout, Pack, memory_of
 from alttrain.engine.train.plan import repeats_kv
 from alttrain.engine.train.plan_load import tiles_of
-from alttrain.engine.train.time_model import OURS, Batch, Machine, StepTime, product_seconds, step_time
+from alttrain.engine.train.time_model import (
+    HOST_MS,
+    LAUNCH_SECONDS,
+    OURS,
+    Batch,
+    Machine,
+    StepTime,
+    product_seconds,
+    step_time,
+)
 from harness.documents import PROMPT
 from harness.shapes import Model
 
@@ -29,6 +38,10 @@ NAMES = {"H200": "h200", "H100": "h100-80", "A100": "a100-80", "L40S": "l40s", "
 # torch's fused AdamW on bfloat16: weight, gradient and both moments read, three written; and clipping, which reads
 # every gradient for its norm and always multiplies it.
 RIVAL_OPTIMIZER_BYTES = 4 * 2 + 3 * 2 + 2 + 4
+# Launches of their step for each layer, counted on the null device for the 7B: with Liger's kernels, without, and by
+# checkpointing. Python is to take as long for each as for one of ours, of which there are OUR_LAUNCHES for each layer.
+RIVAL_LAUNCHES = {(True, "off"): 102, (True, "full"): 117, (False, "off"): 166, (False, "full"): 206}
+OUR_LAUNCHES = 62
 # Attention with a mask over the whole pack computes all of it; its share of the peak, forward and backward, is assumed.
 DENSE_FORWARD, DENSE_BACKWARD = 0.25, 0.2
 # Bytes moved for every logit beside the products: TRL projects again in its backward; Liger reads a row twice and
@@ -130,13 +143,16 @@ def rival_time(
     device["passes"] += (LOGIT_BYTES[loss] * rows * shape.vocabulary - our_bytes) / bandwidth
     if loss == "trl":  # dW in float32: zeroed, read and written for every chunk of rows, and cast
         device["passes"] += (4 + 8 * math.ceil(rows / TRL_ROWS) + 6) * shape.head_parameters / bandwidth
+    launches = RIVAL_LAUNCHES[layout.fuses_layers, layout.checkpointing] * shape.layers
+    device["launches"] = launches * LAUNCH_SECONDS
+    host = launches * HOST_MS["off"] / OUR_LAUNCHES * 1e-3
     device["optimizer"] = RIVAL_OPTIMIZER_BYTES * shape.num_parameters / bandwidth
     if is_dense:
         flops = shape.layers * work.tokens**2 * 4 * shape.query_width
         again = 1 + (layout.checkpointing == "full")
         dense = flops / gpu.peak_flops * (again / DENSE_FORWARD + 2.5 / DENSE_BACKWARD)
         device["attention"] = max(device["attention"], dense)
-    return replace(ours, device=device)
+    return replace(ours, device=device, host=host)
 
 
 def head_seconds(shape: ModelShape, rows: int, gpu: Gpu, loss: str) -> float:
