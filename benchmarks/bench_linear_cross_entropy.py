@@ -23,6 +23,7 @@ from alttrain.kernels.linear_cross_entropy import (
 )
 from harness.measuring import Case, Run, Yardstick
 from harness.peak_memory import GIB, peak_memory_bytes
+from harness.predictions import loss_ms
 from harness.rival_losses import DTYPES, NOTES, Loss, Size, cut, liger, liger_scaled, trl, unfused
 from harness.rivals import compiled, probe
 from harness.running import Plan, run_plans
@@ -139,8 +140,24 @@ def make_case(size: Size) -> Case:
     truth = functools.partial(reference, inputs)
     return Case(
         "linear_cross_entropy", sizes, runs, truth, MAX_ERROR[size.dtype], flops,
-        yardsticks=yardsticks, absent=absent, notes=NOTES,
+        yardsticks=yardsticks, absent=absent, notes=NOTES, predicted=predicted(size, num_rows),
     )  # fmt: skip
+
+
+def predicted(size: Size, rows: int) -> dict[str, float | None]:
+    """Return the milliseconds of the losses that the engine's model of time knows, where the GPU is one it knows."""
+    if size.model not in MODELS:
+        return {}
+    model, tokens = MODELS[size.model], size.num_tokens
+    by_token = loss_ms(model, tokens, "liger", projects_again=True)
+    return {
+        "ours": loss_ms(model, tokens, ""),
+        "ours, rows given": loss_ms(model, rows, ""),
+        "trl": loss_ms(model, rows, "trl"),
+        "torch": loss_ms(model, tokens, "logits"),
+        "liger, sum": loss_ms(model, tokens, "liger"),
+        "liger, by token": by_token,
+    }
 
 
 def prepare(name: str, size: Size, forward_only: bool) -> Callable[[], object]:

@@ -138,11 +138,7 @@ def rival_time(
     device, bandwidth = dict(ours.device), OURS * gpu.bandwidth
     rows = work.labelled if loss == "trl" else work.tokens
     device["products"] += head_seconds(shape, rows, gpu, loss) - head_seconds(shape, work.labelled, gpu, "")
-    # Of ours: a pass over the logits that reads and writes, and dW in float32 written, read and cast.
-    our_bytes = 4 * work.labelled * shape.vocabulary + 10 * shape.head_parameters
-    device["passes"] += (LOGIT_BYTES[loss] * rows * shape.vocabulary - our_bytes) / bandwidth
-    if loss == "trl":  # dW in float32: zeroed, read and written for every chunk of rows, and cast
-        device["passes"] += (4 + 8 * math.ceil(rows / TRL_ROWS) + 6) * shape.head_parameters / bandwidth
+    device["passes"] += (loss_bytes(shape, rows, loss) - loss_bytes(shape, work.labelled, "")) / bandwidth
     launches = RIVAL_LAUNCHES[layout.fuses_layers, layout.checkpointing] * shape.layers
     device["launches"] = launches * LAUNCH_SECONDS
     host = launches * HOST_MS["off"] / OUR_LAUNCHES * 1e-3
@@ -155,8 +151,11 @@ def rival_time(
     return replace(ours, device=device, host=host)
 
 
-def head_seconds(shape: ModelShape, rows: int, gpu: Gpu, loss: str) -> float:
-    """Return the time of the head's products by the way of a loss: chunks of rows and columns, and how often."""
+def head_seconds(shape: ModelShape, rows: int, gpu: Gpu, loss: str, dw_bytes: int = 2) -> float:
+    """Return the time of the head's products by the way of a loss: chunks of rows and columns, and how often.
+
+    `dw_bytes` is of Liger's and of plain sums of dW an element; ours and TRL's are float32.
+    """
     row_chunk, columns, times = max(1, rows), shape.vocabulary, (1, 1, 1)
     if loss == "trl":
         row_chunk, columns, times = TRL_ROWS, TRL_COLUMNS, (2, 1, 1)
@@ -168,10 +167,39 @@ def head_seconds(shape: ModelShape, rows: int, gpu: Gpu, loss: str) -> float:
         for n in _chunks(shape.vocabulary, columns):
             seconds += times[0] * product_seconds(m, n, shape.hidden, gpu)
             seconds += times[1] * product_seconds(m, shape.hidden, n, gpu)
-            seconds += times[2] * product_seconds(n, shape.hidden, m, gpu, 2 if loss in ("liger", "logits") else 4)
+            seconds += times[2] * product_seconds(
+                n, shape.hidden, m, gpu, dw_bytes if loss in ("liger", "logits") else 4
+            )
     if loss == "liger":  # every chunk but the first adds to dW, which it reads as well
-        seconds += 2 * shape.head_parameters * max(0, math.ceil(rows / row_chunk) - 1) / gpu.bandwidth
+        seconds += dw_bytes * shape.head_parameters * max(0, math.ceil(rows / row_chunk) - 1) / gpu.bandwidth
     return seconds
+
+
+def loss_bytes(shape: ModelShape, rows: int, loss: str) -> float:
+    """Return the bytes that a loss moves beside its products; ours if `loss` is empty."""
+    if loss == "":  # a pass over the logits reads and writes; dW in float32 is written, read and cast
+        return 4 * rows * shape.vocabulary + 10 * shape.head_parameters
+    moved = LOGIT_BYTES[loss] * rows * shape.vocabulary
+    if loss == "trl":  # dW in float32: zeroed, read and written for every chunk of rows, and cast
+        moved += (4 + 8 * math.ceil(rows / TRL_ROWS) + 6) * shape.head_parameters
+    return moved
+
+
+def loss_ms(model: Model, rows: int, loss: str, *, projects_again: bool = False) -> float | None:
+    """Return the milliseconds of a loss and its gradients alone; None where the GPU is not known, or there is none.
+
+    Liger's adds dW up in float32 here. `projects_again` is of its loss by token, whose backward computes the logits once
+    more.
+    """
+    gpu = _this_gpu()
+    if gpu is None:
+        return None
+    shape = shape_of(model)
+    products = head_seconds(shape, rows, gpu, loss, 4 if loss == "liger" else 2)
+    seconds = products + loss_bytes(shape, rows, loss) / (OURS * gpu.bandwidth)
+    if projects_again:
+        seconds += head_seconds(shape, rows, gpu, "") / 3 + 4 * rows * shape.vocabulary / (OURS * gpu.bandwidth)
+    return 1e3 * seconds
 
 
 def _chunks(whole: int, most: int) -> list[int]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from bench_rival_steps import STEPS_OF_A_SIZE, TIMED_STEPS, Clock, Setting
 
+from harness import predictions
 from harness.documents import IGNORED, plain_row, step_examples
 from harness.predictions import Work, head_seconds, rival_layout, rival_time, shape_of
 from harness.rival_trainers import Rival, documents, labelled
@@ -92,6 +93,22 @@ def test_the_products_of_a_loss_are_those_of_its_chunks() -> None:
     assert plain == pytest.approx(ours, rel=0.02)
     assert trl == pytest.approx(4 / 3 * ours, rel=0.1)
     assert liger > 1.1 * ours
+
+
+def test_a_loss_that_projects_again_is_predicted_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    from alttrain.engine.train.gpus import GPUS
+
+    model = R1_DISTILL["R1-7B"]
+    assert torch.cuda.is_available() or predictions.loss_ms(model, 8192, "") is None
+    monkeypatch.setattr(predictions, "_this_gpu", lambda: GPUS["h200"])
+    ours, few, trl, liger, by_token = (
+        predictions.loss_ms(model, rows, loss, projects_again=again) or 0.0
+        for rows, loss, again in (
+            (8192, "", False), (819, "", False), (8192, "trl", False), (8192, "liger", False), (8192, "liger", True),
+        )
+    )  # fmt: skip
+    assert few < 0.2 * ours < ours < trl < by_token
+    assert ours < liger < by_token
 
 
 def test_a_trainer_that_recomputes_or_has_no_flash_attention_is_predicted_slower() -> None:
