@@ -157,6 +157,7 @@ def head_seconds(shape: ModelShape, rows: int, gpu: Gpu, loss: str, dw_bytes: in
     `dw_bytes` is of Liger's and of plain sums of dW an element; ours and TRL's are float32.
     """
     row_chunk, columns, times = max(1, rows), shape.vocabulary, (1, 1, 1)
+    out_bytes = dw_bytes if loss in ("liger", "logits") else 4
     if loss == "trl":
         row_chunk, columns, times = TRL_ROWS, TRL_COLUMNS, (2, 1, 1)
     elif loss == "liger":
@@ -167,9 +168,7 @@ def head_seconds(shape: ModelShape, rows: int, gpu: Gpu, loss: str, dw_bytes: in
         for n in _chunks(shape.vocabulary, columns):
             seconds += times[0] * product_seconds(m, n, shape.hidden, gpu)
             seconds += times[1] * product_seconds(m, shape.hidden, n, gpu)
-            seconds += times[2] * product_seconds(
-                n, shape.hidden, m, gpu, dw_bytes if loss in ("liger", "logits") else 4
-            )
+            seconds += times[2] * product_seconds(n, shape.hidden, m, gpu, out_bytes)
     if loss == "liger":  # every chunk but the first adds to dW, which it reads as well
         seconds += dw_bytes * shape.head_parameters * max(0, math.ceil(rows / row_chunk) - 1) / gpu.bandwidth
     return seconds
@@ -188,8 +187,7 @@ def loss_bytes(shape: ModelShape, rows: int, loss: str) -> float:
 def loss_ms(model: Model, rows: int, loss: str, *, projects_again: bool = False) -> float | None:
     """Return the milliseconds of a loss and its gradients alone; None where the GPU is not known, or there is none.
 
-    Liger's adds dW up in float32 here. `projects_again` is of its loss by token, whose backward computes the logits once
-    more.
+    Liger's adds dW up in float32 here. `projects_again` is of its loss by token, which has the logits computed twice.
     """
     gpu = _this_gpu()
     if gpu is None:
