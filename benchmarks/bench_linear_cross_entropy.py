@@ -9,11 +9,9 @@ dW. Rows of weight 0 get the label -100 for implementations that can skip such r
 """
 
 import functools
-import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,97 +23,21 @@ from alttrain.kernels.linear_cross_entropy import (
 )
 from harness.measuring import Case, Run, Yardstick
 from harness.peak_memory import GIB, peak_memory_bytes
-from harness.rivals import compiled, load, probe
+from harness.predictions import loss_ms
+from harness.rival_losses import DTYPES, NOTES, Loss, Size, cut, liger, liger_scaled, trl, unfused
+from harness.rivals import compiled, probe
 from harness.running import Plan, run_plans
 from harness.shapes import HEADLINE_TOKENS, MODELS, TINY, TOKENS, WEIGHTLESS
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MAX_ERROR = {"float32": 1e-5, "bfloat16": 1e-2}
 # Rows for measuring memory on CPU: torch's own loss takes three (N, V) tensors in fp32, 14 GiB.
 CPU_MEMORY_TOKENS = 8192
 REFERENCE_ROWS = 1024
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-class Size(NamedTuple):
-    """One case's sizes; weights are drawn from [1, 2), or all 1; `weightless` is the share of rows with weight 0."""
-
-    model: str
-    num_tokens: int
-    width: int
-    vocabulary: int
-    dtype: str
-    weights: str = "drawn"
-    weightless: float = 0.0
 
 
 def fused(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor, rows: Tensor | None = None) -> Tensor:
     """Our loss; projects only `rows`, or all rows if None."""
     return weighted_linear_cross_entropy(hidden, weight, labels, loss_weights, rows=rows).loss_sum
-
-
-def unfused(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
-    """The unfused loss: logits in fp32, as transformers computes them, then torch's cross-entropy."""
-    logits = torch.nn.functional.linear(hidden, weight).float()
-    return (torch.nn.functional.cross_entropy(logits, labels, reduction="none") * loss_weights).sum()
-
-
-def liger(size: Size, reduction: str, *, same_budget: bool) -> Loss:
-    """Return Liger's loss with dW summed in fp32; with reduction none, its backward projects the logits again."""
-    function = load("liger_kernel.ops.fused_linear_cross_entropy").LigerFusedLinearCrossEntropyFunction
-    budget = liger_budget(size) if same_budget else 1
-
-    def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
-        labels = labels.where(loss_weights != 0, -100)
-        options = (None, None, -100, 0.0, 0.0, reduction, None, False, torch.float32, False, False, False, None, None)
-        nll: Tensor = function.apply(hidden, weight, labels, *options, budget)[0]
-        return (nll * loss_weights).sum() if reduction == "none" else nll
-
-    return loss
-
-
-def liger_budget(size: Size) -> int:
-    """Return the least `chunk_mem_const` with which Liger's chunks, powers of two, are as large as our slab allows."""
-    most = SLAB_BYTES["cuda"] // (size.vocabulary * DTYPES[size.dtype].itemsize)
-    wanted = min(1 << (most.bit_length() - 1), size.num_tokens)
-    for budget in range(1, -(-size.vocabulary // size.width) + 1):
-        parts = -(-size.vocabulary // (budget * size.width))
-        if 1 << (-(-size.num_tokens // parts) - 1).bit_length() >= wanted:
-            return budget
-    return -(-size.vocabulary // size.width)
-
-
-def cut(*, exact: bool) -> Loss:
-    """Return Apple's cut cross-entropy, with or without its filter of small gradients; it skips rows labelled -100."""
-    function = load("cut_cross_entropy").linear_cross_entropy
-
-    def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
-        labels = labels.where(loss_weights != 0, -100)
-        options = {"reduction": "none", "filter_eps": None if exact else "high"}
-        return (function(hidden, weight, labels, **options) * loss_weights).sum()  # type: ignore[no-any-return]
-
-    return loss
-
-
-def trl() -> Loss:
-    """Return the loss of TRL 1.16's fused head as its SFT trainer calls it; on CUDA it skips rows labelled -100.
-
-    Raises:
-        ImportError: TRL is not installed.
-    """
-    if importlib.util.find_spec("trl") is None:
-        raise ImportError("trl is not installed")
-    function = importlib.import_module("trl.kernels.chunked_logprob").ChunkedLogProbFunction
-
-    def loss(hidden: Tensor, weight: Tensor, labels: Tensor, loss_weights: Tensor) -> Tensor:
-        if hidden.is_cuda:
-            has_label = loss_weights != 0
-            hidden, labels, loss_weights = hidden[has_label], labels[has_label], loss_weights[has_label]
-        # No bias, temperature 1, chunks of 32,768 columns, no cap, no scale, no statistics beside the loss.
-        log_probs: Tensor = function.apply(hidden, weight, None, labels, 1.0, 32768, None, 1.0, ())[0]
-        return -(log_probs * loss_weights).sum()
-
-    return loss
 
 
 def losses(size: Size, rows: Tensor | None) -> tuple[dict[str, Loss], dict[str, str]]:
@@ -128,22 +50,12 @@ def losses(size: Size, rows: Tensor | None) -> tuple[dict[str, Loss], dict[str, 
     for name, reduction in reductions.items():
         makers[name] = functools.partial(liger, size, reduction, same_budget=False)
         makers[f"{name}, our memory"] = functools.partial(liger, size, reduction, same_budget=True)
+    if size.dtype == "bfloat16":
+        makers["liger, scaled"] = functools.partial(liger_scaled, fallback=False)
+    makers["liger, scaled, fallback"] = functools.partial(liger_scaled, fallback=True)
     makers["cut-cross-entropy"] = functools.partial(cut, exact=False)
     makers["cut-cross-entropy, no filter"] = functools.partial(cut, exact=True)
     return probe(makers)
-
-
-NOTES = {
-    "liger, by token": "reduction none: logits projected twice; all rows are projected",
-    "liger, by token, our memory": "reduction none: logits projected twice; chunks as large as our slab",
-    "liger, sum": "no weights by token: measured where all are 1",
-    "liger, sum, our memory": "no weights by token: measured where all are 1; chunks as large as our slab",
-    "cut-cross-entropy": "drops gradients below 2^-12; dW added up in bf16; logits projected again in the backward",
-    "cut-cross-entropy, no filter": "dW added up in bf16; logits projected again in the backward",
-    "trl": "SFT's default since 1.16; logits projected again in the backward",
-    "torch": "keeps (N, V) logits",
-    "torch.compile": "keeps (N, V) logits",
-}
 
 
 def make_inputs(size: Size) -> tuple[Tensor, ...]:
@@ -228,8 +140,24 @@ def make_case(size: Size) -> Case:
     truth = functools.partial(reference, inputs)
     return Case(
         "linear_cross_entropy", sizes, runs, truth, MAX_ERROR[size.dtype], flops,
-        yardsticks=yardsticks, absent=absent, notes=NOTES,
+        yardsticks=yardsticks, absent=absent, notes=NOTES, predicted=predicted(size, num_rows),
     )  # fmt: skip
+
+
+def predicted(size: Size, rows: int) -> dict[str, float | None]:
+    """Return the milliseconds of the losses that the engine's model of time knows, where the GPU is one it knows."""
+    if size.model not in MODELS:
+        return {}
+    model, tokens = MODELS[size.model], size.num_tokens
+    by_token = loss_ms(model, tokens, "liger", projects_again=True)
+    return {
+        "ours": loss_ms(model, tokens, ""),
+        "ours, rows given": loss_ms(model, rows, ""),
+        "trl": loss_ms(model, rows, "trl"),
+        "torch": loss_ms(model, tokens, "logits"),
+        "liger, sum": loss_ms(model, tokens, "liger"),
+        "liger, by token": by_token,
+    }
 
 
 def prepare(name: str, size: Size, forward_only: bool) -> Callable[[], object]:

@@ -2,19 +2,18 @@
 
     python benchmarks/bench_train_step.py --out benchmarks/results/h200
 
-Ours alone so far, on one GPU. Each model is built in a process of its own, from its shape and numbers drawn on the
-device; documents are of AltTrain's lengths, three quarters of their tokens have weight. Seconds, tokens a second, MFU
-and peak memory are the engine's own (`engine/run/metrics.py`), medians over the steps after the warm-up; forward,
-backward and optimizer are timed by events in the same steps; then one more step runs under the profiler, and its
-kernels are counted and summed by what they do. On CUDA the allocator has expandable segments, unless
-PYTORCH_CUDA_ALLOC_CONF says otherwise.
+Ours alone, on one GPU; bench_rival_steps.py takes the same documents through the trainers of others. Each model is
+built in a process of its own, from its shape and numbers drawn on the device; documents are of AltTrain's lengths,
+three quarters of their tokens have weight. Seconds, tokens a second, MFU and peak memory are the engine's own
+(`engine/run/metrics.py`), medians over the steps after the warm-up; forward, backward and optimizer are timed by events
+in the same steps; then one more step runs under the profiler, and its kernels are counted and summed by what they do.
+Columns `predicted_...` are the engine's own plan (`engine/train/time_model.py`, `memory_model.py`), for the same
+documents. On CUDA the allocator has expandable segments, unless PYTORCH_CUDA_ALLOC_CONF says otherwise.
 """
 
 import functools
 import json
-import multiprocessing
 import os
-import random
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from alttrain.engine.config import BatchConfig, LossConfig, ModelConfig, RunConfig, ZeroConfig
+from alttrain.engine.config import BatchConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 from alttrain.engine.data.batch import Collator
 from alttrain.engine.data.packs import pack_step
 from alttrain.engine.data.steps import DrawnStep
@@ -33,19 +32,22 @@ from alttrain.engine.distributed.world import World
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.metrics import GIB, MetricsLog
-from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.engine.train.loop import train_step
+from harness.documents import step_examples
 from harness.kernel_times import KernelTimes
+from harness.own_process import Send, rows_of
+from harness.predictions import Work, our_layout, predict
 from harness.running import Plan, run_plans
-from harness.shapes import HEADLINE_TOKENS, R1_DISTILL, TINY, Model
+from harness.shapes import HEADLINE_TOKENS, PUBLISHED_TOKENS, R1_DISTILL, TINY, Model, transformers_config
 
 WARMUP_STEPS, TIMED_STEPS = 2, 6
-# Tokens of 8 examples of AltTrain: the published batch.
-PUBLISHED_TOKENS = 1340
-# Of one model's process, its build and its compilations included.
-MOST_SECONDS = 240.0
-CASES = (("R1-1.5B", "off"), ("R1-7B", "full"))
-PROMPT, ASSESSMENT, REASONING = (ROLES.index(role) for role in ("prompt", "assessment", "reasoning"))
+# Until the first row of a model's process: its build and its compilations; and between two rows.
+FIRST_SECONDS, MOST_SECONDS = 240.0, 90.0
+# The headline first: claims are about the 7B at 8,192 tokens. One process holds 10 bytes a parameter, so that none of
+# these recomputes anything; the last has weights without a master, as the trainers of others do (8 bytes).
+CASES = (("R1-7B", "float32"), ("R1-8B", "float32"), ("R1-1.5B", "float32"), ("R1-7B", "bfloat16"))
+# The largest last, so that if it does not fit the others have their rows.
+STEP_TOKENS = (HEADLINE_TOKENS, PUBLISHED_TOKENS, 2 * HEADLINE_TOKENS)
 
 
 class Setting(NamedTuple):
@@ -56,6 +58,7 @@ class Setting(NamedTuple):
     checkpointing: str
     kernels: str
     tokens: tuple[int, ...]
+    master: str = "float32"
 
 
 class DrawnWeights:
@@ -73,34 +76,8 @@ class DrawnWeights:
 
 
 def make_backbone(model: Model, device: torch.device) -> Backbone:
-    """Return a backbone of the Qwen2 family in the shape of `model`, without a folder and without a tokenizer."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.for_model(
-        "qwen2",
-        vocab_size=model.vocabulary,
-        hidden_size=model.hidden,
-        intermediate_size=model.inner,
-        num_hidden_layers=model.layers,
-        num_attention_heads=model.heads,
-        num_key_value_heads=model.kv_heads,
-        max_position_embeddings=131_072,
-        tie_word_embeddings=False,
-    )
-    return Backbone(Path(), config, None, DrawnWeights(device))  # type: ignore[arg-type]
-
-
-def draw_examples(num_tokens: int, vocabulary: int, draw: random.Random) -> list[Example]:
-    """Return documents of AltTrain's lengths, about 167, that are `num_tokens` together."""
-    lengths: list[int] = []
-    while (left := num_tokens - sum(lengths)) > 0:
-        lengths.append(min(left, max(20, int(draw.lognormvariate(5.06, 0.35)))))
-    examples = []
-    for length in lengths:
-        spans = [PROMPT] * (length // 4) + [ASSESSMENT] * (length // 4)
-        spans += [REASONING] * (length - len(spans))
-        examples.append(Example("", [draw.randrange(vocabulary) for _ in range(length)], spans, ""))
-    return examples
+    """Return a backbone in the shape of `model`, without a folder and without a tokenizer."""
+    return Backbone(Path(), transformers_config(model), None, DrawnWeights(device))  # type: ignore[arg-type]
 
 
 class Steps:
@@ -112,14 +89,13 @@ class Steps:
         self.backbone = make_backbone(setting.model, world.device)
         self.engine = build_engine(self.config, self.backbone, world)
         self.collator = Collator(config.loss, world.device, backend=self.engine.kernels.paths.span_weights)
-        self.draw = random.Random(0)
         self.marks: list[list[torch.cuda.Event]] = []  # of each step: begin, forward, backward and optimizer done
         if world.device.type == "cuda":
             self._mark_phases()
 
     def take(self, num_tokens: int, log: MetricsLog, step: int) -> None:
         """Draw, pack, collate, train and log one step, as the training loop does."""
-        examples = draw_examples(num_tokens, self.setting.model.vocabulary, self.draw)
+        examples = step_examples(num_tokens, self.setting.model.vocabulary, step)
         lengths = [len(example.input_ids) for example in examples]
         packs = pack_step(lengths, self.config.batch.pack_tokens, 1, self.backbone.work)
         drawn = DrawnStep(packs, num_tokens, len(packs[0]), self.backbone.work.flops(lengths), 0.0)
@@ -130,6 +106,8 @@ class Steps:
 
     def measure(self, num_tokens: int) -> dict[str, Any]:
         """Return what steps of `num_tokens` take."""
+        if self.world.device.type == "cuda":
+            torch.cuda.empty_cache()  # what an earlier size left behind is not this one's
         steps = WARMUP_STEPS + TIMED_STEPS
         sizes = {"pack_tokens": self.config.batch.pack_tokens, "first_step": 0, "num_steps": steps}
         with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +121,7 @@ class Steps:
                             _reset_peak(self.world.device)
                     self.take(num_tokens, log, step)
             lines = [json.loads(line) for line in run.metrics.read_text().splitlines()][WARMUP_STEPS:]
-            figures = _figures(lines) | self._phases()
+            figures = _figures(lines) | self._phases() | _memory(self.world.device)
             with MetricsLog(run, self.world, dtype=self.config.model.dtype, **sizes) as log:
                 log.bar.disable = True
                 with KernelTimes(self.world.device) as kernels:
@@ -199,69 +177,63 @@ def _figures(lines: list[dict[str, Any]]) -> dict[str, Any]:
         "high_ms": milliseconds[-1],
         "mfu": statistics.median(mfu) if mfu else None,
         "peak_memory_gib": max(line["peak_memory_gib"] for line in lines),
-        "reserved_memory_gib": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None,
     }
 
 
-def measure_setting(setting: Setting) -> list[dict[str, Any]]:
-    """Return a row for each number of tokens, measured in a process of its own, which takes its memory with it.
-
-    Raises:
-        RuntimeError: the process failed, was killed, or took longer than MOST_SECONDS.
-    """
-    if torch.cuda.is_available():
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_measure_here, args=(sender, setting))
-    child.start()
-    sender.close()
-    rows: list[dict[str, Any]] = []
-    try:
-        while len(rows) < len(setting.tokens):
-            if not receiver.poll(MOST_SECONDS):
-                raise RuntimeError(f"{setting.name}: no figure within {MOST_SECONDS:.0f} s.")
-            rows.append(receiver.recv())
-    except EOFError:
-        if not rows:
-            raise RuntimeError(f"{setting.name}: its process ended early; its error stands above.") from None
-    finally:
-        child.kill()
-        child.join()
-    return rows
+def _memory(device: torch.device) -> dict[str, float]:
+    """Return the allocator's own peaks, which the null device does not turn into zeros; on CPU nothing."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "peak_memory_gib": torch.cuda.max_memory_allocated() / GIB,
+        "reserved_memory_gib": torch.cuda.max_memory_reserved() / GIB,
+    }
 
 
-def _measure_here(sender: Any, setting: Setting) -> None:
+def measure_setting(send: Send, setting: Setting) -> None:
+    """Send a row for each number of tokens."""
     world = World.from_environment()
     config = RunConfig(
         model=ModelConfig(checkpointing=setting.checkpointing, kernels=setting.kernels),  # type: ignore[arg-type]
         loss=LossConfig(assessment=2.0),
         batch=BatchConfig(pack_tokens=max(setting.tokens)),
+        optim=OptimConfig(master=setting.master),  # type: ignore[arg-type]
         zero=ZeroConfig(stage=1),
     )
     steps = Steps(setting, config, world)
+    layout = our_layout(steps.config)
     for num_tokens in setting.tokens:
         sizes = {
-            "model": setting.name, "tokens": num_tokens, "checkpointing": setting.checkpointing, "zero_stage": 1,
-            "kernels": steps.engine.kernels.reason, "allocator": os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""),
+            "model": setting.name, "tokens": num_tokens, "checkpointing": setting.checkpointing,
+            "master": setting.master, "kernels": steps.engine.kernels.reason, "layout": steps.engine.layout,
+            "allocator": os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""),
         }  # fmt: skip
         row = {"case": "train_step", "sizes": sizes, "implementation": "ours"} | steps.measure(num_tokens)
-        print(json.dumps(row), flush=True)
-        sender.send(row)
-    os._exit(0)  # as the command line does
+        work = Work.of_examples(step_examples(num_tokens, setting.model.vocabulary, 1))
+        send(row | predict(setting.model, layout, work))
 
 
 def plans(device: str, tiny: bool) -> list[Plan]:
-    """Return the models of this device, the smallest first."""
+    """Return the models of this device, the most telling first."""
     if tiny or device == "cpu":
         settings = [Setting("tiny", TINY["tiny"], "off", "auto", (96, 48))]
     else:
-        tokens = (HEADLINE_TOKENS, PUBLISHED_TOKENS)
-        settings = [Setting(name, R1_DISTILL[name], how, "triton", tokens) for name, how in CASES]
-    return [
-        Plan(f"{setting.name} {setting.checkpointing}", functools.partial(measure_setting, setting))
-        for setting in settings
-    ]
+        settings = [
+            Setting(name, R1_DISTILL[name], "off", "triton", STEP_TOKENS[: 1 if master == "bfloat16" else 3], master)
+            for name, master in CASES
+        ]
+    return [Plan(_label(setting), functools.partial(measured, setting)) for setting in settings]
+
+
+def measured(setting: Setting) -> Any:
+    """Return an iterator over the rows of a setting, measured in a process of its own."""
+    limits = {"most_seconds": MOST_SECONDS, "first_seconds": FIRST_SECONDS}
+    return rows_of(measure_setting, setting, name=_label(setting), **limits)
+
+
+def _label(setting: Setting) -> str:
+    master = "" if setting.master == "float32" else f", master {setting.master}"
+    return f"{setting.name} {setting.checkpointing}{master}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_suite.py --part tests    --out benchmarks/results/h200   # kernels, layers, a step: natively
     python benchmarks/gpu_suite.py --part products --out benchmarks/results/h200   # ceilings, the 7B's products
-    python benchmarks/gpu_suite.py --part step     --out benchmarks/results/h200   # whole training steps
+    python benchmarks/gpu_suite.py --part step     --out benchmarks/results/h200   # whole steps, beside those of others
     python benchmarks/gpu_suite.py --part kernels  --out benchmarks/results/h200   # ceilings, every kernel's benchmark
 
 The most telling runs first, each in a process of its own with a share of the time that is left. Writes tests.json, a
@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from harness.claims import check_claims
-from harness.record import environment
+from harness.claims import Claim, check_claims
+from harness.record import environment, is_null_device
+from harness.step_claims import check_step_claims
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -42,6 +43,8 @@ KERNELS = {
     "rope": 2.0,
     "span_weights": 1.0,
 }
+# Of --part step, likewise: ours, the trainers of others, and the loss alone beside Liger's and TRL's.
+STEPS = {"train_step": 5.0, "rival_steps": 9.0, "linear_cross_entropy": 2.0}
 # Native laws beside those of the kernels, by file.
 LAWS = {
     "attention_in_models": "engine/model/test_attention.py",
@@ -53,6 +56,8 @@ LAWS = {
 }
 # Of a file of LAWS, the only tests that are meant for one GPU.
 ONLY = {"gradients": "one_process"}
+# Packages of others that are measured where they are installed.
+RIVALS = ("trl", "accelerate", "datasets", "liger-kernel", "nvidia-cutlass-dsl", "flash-attn", "cut-cross-entropy")
 # A process needs this to import torch and start the device; with less left nothing is begun.
 START_SECONDS = 12.0
 # Share of a benchmark's time after which it begins no further case, so that it ends by itself.
@@ -85,12 +90,18 @@ def run_kernels(suite: Suite) -> None:
     """Measure the ceilings, then run each benchmark for its share of the time left."""
     _run_ceilings(suite)
     _run_benchmarks(suite, KERNELS)
-    if suite.dry_run:
-        return
-    suite.record["claims"] = [claim._asdict() for claim in check_claims(suite.out)]
-    for claim in suite.record["claims"]:
-        outcome = {None: "no figure", True: "holds", False: "DOES NOT HOLD"}[claim["holds"]]
-        print(f"{claim['claim']}: {outcome}" + ("" if claim["figure"] is None else f", {claim['figure']:.3f}"))
+    if not (suite.dry_run or is_null_device()):
+        _tell_claims(suite, check_claims(suite.out))
+
+
+def _tell_claims(suite: Suite, claims: list[Claim]) -> None:
+    """Keep the claims in suite.json and print them: what was measured, and beside it what was predicted."""
+    suite.record["claims"] = [claim._asdict() for claim in claims]
+    for claim in claims:
+        outcome = {None: "no figure", True: "holds", False: "DOES NOT HOLD"}[claim.holds]
+        measured = "" if claim.figure is None else f", {claim.figure:.3f}"
+        predicted = "" if claim.predicted is None else f" (predicted {claim.predicted:.3f})"
+        print(f"{claim.claim}: {outcome}{measured}{predicted}")
 
 
 def run_products(suite: Suite) -> None:
@@ -100,8 +111,10 @@ def run_products(suite: Suite) -> None:
 
 
 def run_steps(suite: Suite) -> None:
-    """Measure whole training steps."""
-    _run_benchmarks(suite, {"train_step": 1.0})
+    """Measure whole training steps, ours and those of others, and the loss alone."""
+    _run_benchmarks(suite, STEPS)
+    if not (suite.dry_run or is_null_device()):
+        _tell_claims(suite, check_step_claims(suite.out))
 
 
 def _run_ceilings(suite: Suite) -> None:
@@ -234,7 +247,8 @@ def main() -> int:
     parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--budget-seconds", type=float, default=540.0, help="for this part, everything included")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--only", nargs="+", choices=[*KERNELS, *LAWS], default=[], help="of these")
+    names = list(dict.fromkeys([*KERNELS, *STEPS, *LAWS]))
+    parser.add_argument("--only", nargs="+", choices=names, default=[], help="of these")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on any machine; measures nothing")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.dry_run:
@@ -243,7 +257,7 @@ def main() -> int:
     (options.out / "logs").mkdir(parents=True, exist_ok=True)
     facts = environment()
     record = {"environment": facts, "dry_run": options.dry_run, "budget_seconds": options.budget_seconds}
-    record |= {"absent": [name for name in ("liger-kernel", "cut-cross-entropy") if facts[name] is None]}
+    record |= {"absent": [name for name in RIVALS if facts[name] is None]}
     record |= {"ran": [], "cut": []}
     with tempfile.TemporaryDirectory() as links:
         end = start + options.budget_seconds

@@ -8,6 +8,9 @@
                                                stopped
     python benchmarks/null_suite.py show --name before
                                                print that table in Markdown
+    python benchmarks/null_suite.py steps --set oldest --packages FOLDER
+                                               run gpu_suite.py --part step whole, with the trainers of others that the
+                                               folder holds, into results/null/steps-SET.json, and print its table
     python benchmarks/null_suite.py case '{"model": "7B", "stage": 3, "world": 8}'
 
 The real CUDA builds of torch, Triton and DeepSpeed run over stand-ins for NVIDIA's libraries (`null_device/*.c`), which
@@ -32,6 +35,8 @@ from null_device.fetching import fetch
 from null_device.places import ROOT, Failure, VersionSet, version_sets
 from null_device.running import LIMITS, Runner, fallen, limits_of, objections, read_limits
 from null_device.tables import line, markdown
+from null_device.whole_steps import markdown as whole_steps_table
+from null_device.whole_steps import run_whole_steps
 
 RESULTS = ROOT / "benchmarks" / "results" / "null"
 
@@ -74,6 +79,15 @@ def table(versions: VersionSet, name: str, cases: Iterable[Case]) -> None:
             file.write_text(text + "\n", encoding="utf-8")
 
 
+def steps(versions: VersionSet, packages: Path | None, cache: Path | None) -> None:
+    """Count whole steps, ours and others', into results/null/steps-SET.json, and print their table in Markdown."""
+    found = run_whole_steps(versions, packages, cache)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"device": "null device", "set": versions.name} | found, indent=1)
+    table_file(versions, "steps").write_text(text + "\n", encoding="utf-8")
+    print(whole_steps_table(found["rows"]))
+
+
 def table_file(versions: VersionSet, name: str) -> Path:
     """Return the file of a set's table."""
     return RESULTS / f"{name}-{versions.name}.json"
@@ -99,12 +113,14 @@ def commit() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; what is missing is said in a sentence, with exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("fetch", "check", "table", "show", "case"))
+    parser.add_argument("command", choices=("fetch", "check", "table", "show", "steps", "case"))
     parser.add_argument("case", nargs="?", default="{}", help="of `case`: the fields that differ from their defaults")
     parser.add_argument("--set", choices=tuple(version_sets()), help="one set of versions; both if not given")
     parser.add_argument("--short", action="store_true", help="of `check`: two layers and one GPU")
     parser.add_argument("--remake", action="store_true", help="of `check`: record the figures, as they are meant to be")
     parser.add_argument("--name", default="now", help="of `table`: what its file is called")
+    parser.add_argument("--packages", type=Path, help="of `steps`: the folder that pip install --target filled")
+    parser.add_argument("--triton-cache", type=Path, help="of `steps`: a folder for what Triton compiles")
     options = parser.parse_args(arguments)
     chosen = [versions for name, versions in version_sets().items() if options.set in (None, name)]
     try:
@@ -120,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         for versions in chosen:
             if options.command == "table":
                 table(versions, options.name, table_cases())
+            elif options.command == "steps":
+                steps(versions, options.packages, options.triton_cache)
             elif options.command == "case":
                 with Runner(versions) as runner:
                     print(json.dumps(runner.run_or_tell_what_it_takes(Case(**json.loads(options.case))), indent=1))

@@ -10,16 +10,17 @@ MEMORY_BOUND = ("weighted_cross_entropy", "adamw", "rms_norm", "swiglu", "rope")
 
 
 class Claim(NamedTuple):
-    """A claim; `holds` is None where the run has no figure for it."""
+    """A claim; `holds` is None where the run has no figure for it, `predicted` where nothing was predicted."""
 
     claim: str
     figure: float | None
     holds: bool | None
+    predicted: float | None = None
 
 
 def check_claims(folder: Path) -> list[Claim]:
     """Return every claim with its figure from the JSON files of `folder`."""
-    loss = _rows(folder, "linear_cross_entropy")
+    loss = read_rows(folder, "linear_cross_entropy")
     ours = _find(loss, "ours")
     one = _find(loss, "ours", weights="one")
     memory = _find(loss, "ours", case="linear_cross_entropy, memory")
@@ -29,18 +30,22 @@ def check_claims(folder: Path) -> list[Claim]:
         _ratio("loss over the same products in chunks, at most", ours, _find(loss, "products, chunked"), most=1.10),
         _ratio("Liger over ours, at least", liger, one, least=2.0),
         _ratio("Liger in our memory over ours, at least", liger_in_our_memory, one, least=2.0),
-        _bound("GiB of the loss's forward beyond gradients and fp32 dW, at most", memory.get("forward_gib"), most=1.5),
+        _ratio("Liger by token over ours, at least", _find(loss, "liger, by token"), ours, least=1.0),
+        _ratio("Liger scaled over ours, at least", _find(loss, "liger, scaled"), ours, least=1.0),
+        _ratio("TRL's head over ours, at least", _find(loss, "trl"), ours, least=1.0),
+        bounded("GiB of the loss's forward beyond gradients and fp32 dW, at most", memory.get("forward_gib"), most=1.5),
     ]
     for share in (0.3, 0.6, 0.9):
         claims.append(_proportion(share, _find(loss, "ours, rows given", weightless=share), ours))
     for name in MEMORY_BOUND:
-        for row in _first_sizes(_rows(folder, name)):
+        for row in _first_sizes(read_rows(folder, name)):
             claim = f"{row['case']}, {row['implementation']}: share of the memory's limit, at least"
-            claims.append(_bound(claim, row.get("share_of_limit"), least=0.9))
+            claims.append(bounded(claim, row.get("share_of_limit"), least=0.9))
     return claims
 
 
-def _rows(folder: Path, name: str) -> list[Row]:
+def read_rows(folder: Path, name: str) -> list[Row]:
+    """Return the rows of a benchmark's JSON; none where it did not run."""
     path = folder / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
 
@@ -71,7 +76,7 @@ def _first_sizes(rows: list[Row]) -> Iterator[Row]:
 
 
 def _ratio(claim: str, above: Row, below: Row, **limit: float) -> Claim:
-    return _bound(claim, above["median_ms"] / below["median_ms"] if above and below else None, **limit)
+    return bounded(claim, above["median_ms"] / below["median_ms"] if above and below else None, **limit)
 
 
 def _proportion(share: float, part: Row, whole: Row) -> Claim:
@@ -80,10 +85,18 @@ def _proportion(share: float, part: Row, whole: Row) -> Claim:
     if not part or not whole:
         return Claim(claim, None, None)
     of_rows = part["sizes"]["rows"] / whole["sizes"]["rows"]
-    return _bound(claim, part["median_ms"] / whole["median_ms"] / of_rows, most=1.25)
+    return bounded(claim, part["median_ms"] / whole["median_ms"] / of_rows, most=1.25)
 
 
-def _bound(claim: str, figure: float | None, *, least: float = float("-inf"), most: float = float("inf")) -> Claim:
+def bounded(
+    claim: str,
+    figure: float | None,
+    *,
+    least: float = float("-inf"),
+    most: float = float("inf"),
+    predicted: float | None = None,
+) -> Claim:
+    """Return the claim that a figure is at least, or at most, so much."""
     limit = most if least == float("-inf") else least
     holds = None if figure is None else least <= figure <= most
-    return Claim(f"{claim} {limit}", figure, holds)
+    return Claim(f"{claim} {limit}", figure, holds, predicted)

@@ -55,6 +55,7 @@ class Case:
         yardsticks: a part of the work, or similar work, to compare with; timed in the same way, but not checked.
         absent: implementations that cannot run here, and why.
         notes: remarks on implementations, for their rows.
+        predicted: milliseconds that an implementation should take, for its row.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Case:
     yardsticks: Mapping[str, Yardstick] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    predicted: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Ceilings(NamedTuple):
@@ -98,6 +100,7 @@ class Measurement:
     gigabytes_per_second: float | None
     share_of_limit: float | None  # least time at the measured ceilings over the median
     note: str | None
+    predicted_ms: float | None = None
 
 
 class Result(NamedTuple):
@@ -140,6 +143,7 @@ def measure(case: Case, *, seconds: float, min_samples: int = 5, ceilings: Ceili
             num_bytes / median / 1e6 if num_bytes else None,
             ceilings.least_ms(flops, num_bytes) / median if ceilings and (flops or num_bytes) else None,
             case.notes.get(name),
+            case.predicted.get(name),
         )
         rows.append(row)
         print(f"{case.name} {dict(case.sizes)} {name}: {_text(row)}", flush=True)

@@ -17,6 +17,11 @@ import torch
 
 from harness.measuring import Measurement
 
+PACKAGES = (
+    "torch", "triton", "transformers", "deepspeed", "trl", "accelerate", "datasets", "liger-kernel", "flash-attn",
+    "nvidia-cutlass-dsl", "cut-cross-entropy",
+)  # fmt: skip
+
 
 @functools.cache
 def environment() -> dict[str, Any]:
@@ -33,7 +38,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
     }
-    for package in ("torch", "triton", "transformers", "deepspeed", "trl", "liger-kernel", "cut-cross-entropy"):
+    for package in PACKAGES:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
@@ -41,9 +46,16 @@ def environment() -> dict[str, Any]:
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
         facts["cuda"] = torch.version.cuda
+        if is_null_device():
+            facts["gpu"] += ": the null device, which computes nothing; times mean nothing"
         query = "--query-gpu=driver_version,clocks.sm,clocks.mem,power.limit"
         facts["driver_and_clocks"] = _output("nvidia-smi", query, "--format=csv,noheader")
     return facts
+
+
+def is_null_device() -> bool:
+    """Return whether this process runs over stand-ins for NVIDIA's libraries (null_device/)."""
+    return "NULL_DEVICE_LIBRARIES" in os.environ
 
 
 def _processor() -> str:

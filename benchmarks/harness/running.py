@@ -25,18 +25,21 @@ from harness.record import write_json
 class Plan(NamedTuple):
     """A case whose inputs are made only when it is run, because they take memory.
 
-    `make` returns a Case to measure, or rows that it has measured itself.
+    `make` returns a Case to measure, or rows that it measures itself, one by one. A row with a `reason` names what
+    could not be measured, and why.
     """
 
     label: str
-    make: Callable[[], Case | list[dict[str, Any]]]
+    make: Callable[[], Case | Iterable[dict[str, Any]]]
+    implementation: str = "ours"
+    """Whose failure it is where the case cannot be made or breaks off; one of ours makes the benchmark fail."""
 
 
 Plans = Callable[[str, bool], Sequence[Plan]]
 
 
 def run_plans(name: str, description: str | None, plans: Plans, *, seconds: float, arguments: Any = None) -> int:
-    """Run `plans(device, tiny)` in order as the command line says and write NAME.json after each.
+    """Run `plans(device, tiny)` in order as the command line says and write NAME.json after each case or row.
 
     Args:
         name: name of the JSON file, which holds environment, dry_run, rows, absent, refused, cut.
@@ -73,9 +76,11 @@ def run_plans(name: str, description: str | None, plans: Plans, *, seconds: floa
                 absent += [_why(plan, *item) for item in case_or_rows.absent.items()]
                 refused += [_why(plan, *item) for item in result.refused.items()]
             else:
-                rows += case_or_rows
+                for row in case_or_rows:
+                    (absent if "reason" in row else rows).append(row)
+                    write()
         except (RuntimeError, ValueError) as error:  # out of memory, or an error of ours; the other cases go on
-            refused.append(_why(plan, "ours", f"{type(error).__name__}: {str(error).strip()[:300]}"))
+            refused.append(_why(plan, plan.implementation, f"{type(error).__name__}: {str(error).strip()[:300]}"))
             print(f"{plan.label}: {refused[-1]['reason']}", file=sys.stderr, flush=True)
         case_or_rows = []  # frees the inputs
         gc.collect()

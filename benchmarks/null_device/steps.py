@@ -31,10 +31,6 @@ from null_device.counters import NullDevice, Waits, most_called, since, summary
 WARMUP_STEPS, COUNTED_STEPS = 2, 3
 PACKAGES = ("torch", "triton", "transformers", "deepspeed")
 LISTED = 10
-FAMILIES: dict[str, dict[str, Any]] = {
-    "qwen2": {"rms_norm_eps": 1e-6, "use_sliding_window": False},
-    "llama": {"rms_norm_eps": 1e-5, "attention_bias": False, "mlp_bias": False, "rope_theta": 500_000.0},
-}
 # The collectives of torch.distributed, and the position of the argument whose bytes are all that is sent or received.
 COLLECTIVES = {
     "all_reduce": 0, "broadcast": 0, "reduce": 0, "all_gather_into_tensor": 0, "reduce_scatter_tensor": 1,
@@ -62,26 +58,10 @@ class Zeros:
 
 def make_backbone(case: Case) -> Any:
     """Return a backbone in the shape of the case's model, without folder and tokenizer."""
-    from transformers import AutoConfig
-
     from alttrain.engine.model.backbone import Backbone
-    from harness.shapes import R1_DISTILL
+    from harness.shapes import R1_DISTILL, transformers_config
 
-    shape = R1_DISTILL[f"R1-{case.model}"]
-    family = "llama" if case.model == "8B" else "qwen2"
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=case.layers or shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_width,
-        max_position_embeddings=131_072,
-        tie_word_embeddings=False,
-        **FAMILIES[family],
-    )
+    config = transformers_config(R1_DISTILL[f"R1-{case.model}"], case.layers)
     return Backbone(Path(), config, None, Zeros())  # type: ignore[arg-type]
 
 
@@ -161,10 +141,9 @@ class Steps:
 
     def take(self, step: int, log: Any) -> dict[str, float]:
         """Draw, collate, train and log one step, as the training loop does; return the CPU milliseconds of each."""
-        from bench_train_step import draw_examples
-
         from alttrain.engine.data.steps import DrawnStep
         from alttrain.engine.train.loop import train_step
+        from harness.documents import draw_examples
 
         case = self.case
         packs = [draw_examples(case.tokens, 1000, self.draw) for _ in range(case.packs)]

@@ -3,9 +3,10 @@
 import importlib
 
 import pytest
-from bench_linear_cross_entropy import Size, chunk_rows, liger_budget
+from bench_linear_cross_entropy import chunk_rows
 
 from harness.measuring import Case
+from harness.rival_losses import Size, liger_budget
 from harness.shapes import MODELS
 
 NAMES = (

@@ -48,6 +48,15 @@ def test_dry_run_of_the_products(tmp_path: Path) -> None:
     assert [row["tflops_per_second"] > 0 for row in rows if row["case"] == "sustained"] == [True]
 
 
+def test_dry_run_of_the_trainers_of_others_runs_or_names_each(tmp_path: Path) -> None:
+    done = run("--part", "step", "--dry-run", "--only", "rival_steps", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [entry["name"] for entry in read(tmp_path / "suite.json")["step"]["ran"]] == ["rival_steps"]
+    written = read(tmp_path / "rival_steps.json")
+    names = {entry["implementation"] for entry in [*written["rows"], *written["absent"]]}
+    assert names == {"transformers Trainer", "TRL SFTTrainer", "transformers Trainer, Liger", "TRL SFTTrainer, Liger"}
+
+
 def test_laws_are_files_that_exist_and_kernels_are_not_among_them() -> None:
     from gpu_suite import KERNELS, LAWS, ONLY
 

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,23 @@ def test_rows_that_a_plan_measured_itself_are_kept_without_what_they_lack(tmp_pa
     _, written = run(tmp_path, [Plan("memory", lambda: [row])], "--tiny")
     assert written["rows"] == [{key: value for key, value in row.items() if value is not None}]
     assert written["dry_run"] is True
+
+
+def test_rows_come_one_by_one_and_those_with_a_reason_are_absent(tmp_path: Path) -> None:
+    row = {"case": "step", "sizes": {}, "implementation": "theirs", "median_ms": 1.0}
+    seen: list[int] = []
+
+    def make() -> Iterator[dict[str, Any]]:
+        yield row
+        seen.append(len(json.loads((tmp_path / "doubling.json").read_text())["rows"]))
+        yield row | {"reason": "does not fit"}
+        raise RuntimeError("its process ended early")
+
+    code, written = run(tmp_path, [Plan("theirs", make, "theirs")])
+    assert seen == [1]  # what has come is on disk before the next comes
+    assert code == 0  # another's failure is none of ours
+    assert [entry["reason"] for entry in written["absent"]] == ["does not fit"]
+    assert [entry["implementation"] for entry in written["refused"]] == ["theirs"]
 
 
 def test_cases_with_bytes_among_their_sizes_get_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from bench_products import shapes
-from bench_train_step import PUBLISHED_TOKENS, draw_examples
 
+from harness.documents import draw_examples
 from harness.kernel_times import kind_of, summarise
-from harness.shapes import R1_DISTILL
+from harness.shapes import PUBLISHED_TOKENS, R1_DISTILL
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_train_step.py"
 
@@ -41,6 +41,12 @@ def test_kernels_are_summed_by_kind_and_by_name() -> None:
     ("name", "kind"),
     [
         ("swiglu._backward_kernel", "swiglu"),
+        ("_swiglu_forward_kernel", "swiglu"),
+        ("_rms_norm_backward_kernel", "norms"),
+        ("_triton_rope", "rotary"),
+        ("chunked_logprob._forward_kernel", "loss, rows"),
+        ("liger_cross_entropy_kernel", "loss, rows"),
+        ("lt 3584x8192x3584, epilogue", "products"),
         ("weighted_cross_entropy._forward_kernel", "loss, rows"),
         ("void flash::flash_fwd_kernel<cutlass::bfloat16_t>", "attention"),
         ("sm90_xmma_gemm_bf16bf16_bf16f32", "products"),
