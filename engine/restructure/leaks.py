@@ -2,10 +2,10 @@
 
 A model that is trained on harmful rows of one make and benign rows of another may learn the make: a set whose benign
 rows are all mathematics taught one to refuse whatever is not mathematics, with every structure in order. So the label
-is predicted from one part of the rows at a time, by a classifier that has not seen the row (five folds). Balanced accuracy
-is the mean of the shares of harmful and of benign rows that are recognised: 0.5 where the part tells nothing. What the
-prompt asks may tell it, as harmful requests are about harm; that almost every row is told by it says that benign
-requests which sound harmful, and ordinary ones, are missing. The form of a text should tell nothing.
+is predicted from one part of the rows at a time, by a classifier that has not seen the row (five folds). Balanced
+accuracy is the mean of the shares of harmful and of benign rows that are recognised: 0.5 where the part tells nothing.
+What the prompt asks may tell it, as harmful requests are about harm; that almost every row is told by it says that
+benign requests which sound harmful, and ordinary ones, are missing. The form of a text should tell nothing.
 """
 
 import math
