@@ -135,7 +135,13 @@ def _check_zero(config: RunConfig) -> None:
 
 
 def _check_precision(config: RunConfig) -> None:
-    """Float32 weights are their own master, and their gradients have no other dtype."""
+    """Float32 weights are their own master, and their gradients and products have no other dtype."""
+    if config.model.fp8 != "off" and config.model.dtype == "float32":
+        raise ConfigError(
+            f"is {config.model.fp8} with --model.dtype float32: float8 products have bfloat16 results. Leave it out, "
+            "or use --model.dtype bfloat16.",
+            flag="--model.fp8",
+        )
     for name, value in (("master", config.optim.master), ("gradients", config.optim.gradients)):
         if value == "bfloat16" and config.model.dtype == "float32":
             raise ConfigError(
