@@ -41,6 +41,7 @@ KERNELS = {
     "swiglu": 3.0,
     "rope": 2.0,
     "span_weights": 1.0,
+    "float8": 2.0,
 }
 # Native laws beside those of the kernels, by file.
 LAWS = {

@@ -176,6 +176,11 @@ def _check_plan(config: RunConfig) -> None:
             f"is given with --model.dtype {config.model.dtype}: only bfloat16 weights are planned for. Leave one out.",
             flag="--plan.gpu",
         )
+    if config.model.fp8 != "off":
+        raise ConfigError(
+            f"is given with --model.fp8 {config.model.fp8}: float8 products are not planned for. Leave one out.",
+            flag="--plan.gpu",
+        )
     if config.zero.offload != "none":
         raise ConfigError(
             f"is given with --zero.offload {config.zero.offload}: host memory is not planned for. Leave one out.",

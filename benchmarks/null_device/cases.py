@@ -47,6 +47,8 @@ def short_cases() -> Iterator[Case]:
     yield Case("7B", tokens=2048, layers=2, kernels="torch")
     for stage in (1, 2, 3):
         yield Case("7B", stage=stage, tokens=2048, layers=2, world=8)
+    for scaling in ("rowwise", "tensorwise"):
+        yield Case("7B", tokens=2048, layers=2, fp8=scaling)
 
 
 def check_cases() -> Iterator[Case]:

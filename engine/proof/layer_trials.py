@@ -199,7 +199,7 @@ def _attention_trial(what: str, bounds: Tensor, longest: int, inputs: Inputs, up
 
 
 def float8_trials(shapes: KernelShapes, device: torch.device) -> Iterator[Trial]:
-    """Activations, gradients and a transposed weight in float8; one row is zeros, one has an outlier, halves are met."""
+    """Activations, gradients, a transposed weight in float8: a row is zeros, one has an outlier, halves are met."""
     for rows, scaling in itertools.product((sum(lengths_on(device)), 1, 0), get_args(Scaling)):
         draw = Draw(shapes, device)
         x, dy = draw.normal(rows, shapes.intermediate_size), draw.normal(rows, shapes.hidden_size, scale=1e-6)
