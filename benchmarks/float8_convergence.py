@@ -7,7 +7,7 @@ The model is the shipped base of the small world, aligned as recipes/alttrain_na
 Every arm of a seed has the same rows in the same order, the same initial weights and the same held-out rows; only the
 products differ. `unscaled` is rowwise with every scale 1: a fault planted to show that the check sees one. Writes
 float8_convergence.json: of every arm and seed the losses of the steps, and the held-out loss before and after. On CPU
-the products are those of the same float8 numbers, summed in float32. Weights and all other products are float32 there by
+the products are those of the same float8 numbers, summed in float32. Weights and all other products are float32 by
 default, as bfloat16 products are slow on a CPU: the pairs differ by float8 alone.
 """
 

@@ -1,6 +1,7 @@
 """One rank of test_lean: the losses of the first steps of 200, for each setting in turn.
 
-usage: lean_worker.py MODEL SETTINGS_JSON, the settings a list of {stage, optim, steps, out}, and {fp8, dtype, unscaled} where they are not the defaults
+usage: lean_worker.py MODEL SETTINGS_JSON, the settings a list of {stage, optim, steps, out},
+and {fp8, dtype, unscaled} where they are not the defaults
 
 Every step has the same documents under every setting, all of one length: a new shape costs a bfloat16 product on CPU
 more time than the product.
