@@ -49,12 +49,14 @@ class Entry:
         arguments: by name: a string is the Triton type of a run-time argument, with `:16` where it is divisible by 16;
             anything else is the value of a constexpr.
         options: num_warps and other compiler options.
+        first: the first architecture that it is compiled for.
     """
 
     kernel: str
     variant: str
     arguments: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    first: int = 80
 
 
 def weighted_cross_entropy(module: Any) -> Iterator[Entry]:
@@ -146,6 +148,25 @@ def span_weights(module: Any) -> Iterator[Entry]:
         yield Entry("_span_weights_kernel", f"per {per}", arguments | {"PER": per}, {"num_warps": module.WARPS})
 
 
+def float8(module: Any) -> Iterator[Entry]:
+    """Rows with and without factors, and a weight turned; as bytes where the architecture has no float8 casts."""
+    sizes: dict[str, Any] = {"x_stride": "i32:16", "q_stride": "i32:16", "width": "i32:16", "num_rows": "i32"}
+    for dtype, pointer in ((module.E4M3, "*fp8e4nv:16"), (module.E5M2, "*fp8e5:16"), (module.E4M3, "*u8:16")):
+        common = sizes | module._constants(module.FORMATS[dtype])
+        common |= {"x_ptr": "*bf16:16", "q_ptr": pointer, "scale_ptr": "*fp32:16", "given_ptr": "*bf16:16"}
+        first = 80 if pointer == "*u8:16" else 90
+        kind = pointer.strip("*:16")
+        rows = common | {"factor_ptr": None, "BLOCK": module.BLOCK}
+        options = {"num_warps": module.ROW_WARPS}
+        yield Entry("_rows_kernel", kind, rows, options, first)
+        yield Entry("_rows_kernel", f"{kind}, factors", rows | {"factor_ptr": "*fp32:16"}, options, first)
+        tile = common | {"ROWS": module.TILE_ROWS, "COLUMNS": module.TILE_COLUMNS}
+        given = {"scale_ptr": None, "given_ptr": "*fp32:16", "TRANSPOSED": True}
+        options = {"num_warps": module.TILE_WARPS}
+        yield Entry("_cast_kernel", f"{kind}, whole", tile | {"TRANSPOSED": False}, options, first)
+        yield Entry("_cast_kernel", f"{kind}, rows turned", tile | given, options, first)
+
+
 def liger_cross_entropy(module: Any) -> Iterator[Entry]:
     """Liger's row kernel as its fused linear cross-entropy launches it: in place, summed, no class weights."""
     names = ("weight_ptr", "z_loss_ptr", "token_accuracy_ptr", "predicted_tokens_ptr", "softcap")
@@ -178,6 +199,7 @@ TABLE: dict[str, Callable[[Any], Iterator[Entry]]] = {
     "alttrain.kernels.rope": rope,
     "alttrain.kernels.adamw": adamw,
     "alttrain.kernels.span_weights": span_weights,
+    "alttrain.kernels.float8": float8,
     "liger_kernel.ops.cross_entropy": liger_cross_entropy,
 }
 
@@ -346,7 +368,7 @@ def main() -> int:
             print(f"{name}: skipped, {error}")
             continue
         for entry in entries(module):
-            for architecture in ARCHITECTURES:
+            for architecture in (each for each in ARCHITECTURES if each >= entry.first):
                 rows.append(inspect(name.split(".")[-1], module, entry, architecture, options.sass))
                 _print(rows[-1])
     text = json.dumps({"environment": environment(), "rows": [asdict(row) for row in rows]}, indent=1)

@@ -42,6 +42,7 @@ KERNELS = {
     "swiglu": 3.0,
     "rope": 2.0,
     "span_weights": 1.0,
+    "float8": 2.0,
 }
 # Of --part step, likewise: ours, the trainers of others, and the loss alone beside Liger's and TRL's.
 STEPS = {"train_step": 5.0, "rival_steps": 9.0, "linear_cross_entropy": 2.0}

@@ -23,6 +23,8 @@ class ModelConfig:
     """Read config and tokenizer only and draw the weights from --seed."""
     kernels: Literal["auto", "triton", "torch"] = "auto"
     """auto: on a GPU each kernel of Triton that passes its trial there; triton: all, untried; torch: PyTorch."""
+    fp8: Literal["off", "tensorwise", "rowwise"] = "off"
+    """float8 products in the decoder's linear layers, with a scale for each tensor or row; not for weight gradients."""
     checkpointing: Literal["off", "selective", "full"] = "full"
     """What the backward recomputes. off: nothing; selective: all but products and attention; full: whole layers."""
 

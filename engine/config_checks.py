@@ -135,7 +135,13 @@ def _check_zero(config: RunConfig) -> None:
 
 
 def _check_precision(config: RunConfig) -> None:
-    """Float32 weights are their own master, and their gradients have no other dtype."""
+    """Float32 weights are their own master, and their gradients and products have no other dtype."""
+    if config.model.fp8 != "off" and config.model.dtype == "float32":
+        raise ConfigError(
+            f"is {config.model.fp8} with --model.dtype float32: float8 products have bfloat16 results. Leave it out, "
+            "or use --model.dtype bfloat16.",
+            flag="--model.fp8",
+        )
     for name, value in (("master", config.optim.master), ("gradients", config.optim.gradients)):
         if value == "bfloat16" and config.model.dtype == "float32":
             raise ConfigError(
@@ -168,6 +174,11 @@ def _check_plan(config: RunConfig) -> None:
     if config.model.dtype != "bfloat16":
         raise ConfigError(
             f"is given with --model.dtype {config.model.dtype}: only bfloat16 weights are planned for. Leave one out.",
+            flag="--plan.gpu",
+        )
+    if config.model.fp8 != "off":
+        raise ConfigError(
+            f"is given with --model.fp8 {config.model.fp8}: float8 products are not planned for. Leave one out.",
             flag="--plan.gpu",
         )
     if config.zero.offload != "none":

@@ -34,6 +34,8 @@ WARPS = 4
 # Elements that the PyTorch path works on at a time: few enough to stay in a CPU's cache between operations, or enough
 # to keep a GPU busy.
 TORCH_TILE = {"cpu": 1 << 18, "cuda": 1 << 25}
+# A product of a matrix with the weight.
+Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def swiglu_reference(gate: Tensor, up: Tensor) -> Tensor:
@@ -69,6 +71,8 @@ def swiglu_linear(
     *,
     in_place_backward: bool = False,
     add_weight_gradient: Callable[[Tensor, Tensor], None] | None = None,
+    product: Product = linear,
+    input_gradient: Product = torch.mm,
     backend: Backend = "auto",
 ) -> Tensor:
     """Return (silu(gate) * up) @ weight.T, differentiable in all three; only these are kept for the backward.
@@ -81,6 +85,8 @@ def swiglu_linear(
         in_place_backward: as in `swiglu`.
         add_weight_gradient: called by the backward with dz (N, D) and y (N, I), the factors of dW = dz^T y, in the
             place of returning dW.
+        product: gives y W^T of y (N, I) and W.
+        input_gradient: gives dz W of dz (N, D) and W, in memory of its own.
         backend: as in `swiglu`.
 
     Returns:
@@ -92,7 +98,7 @@ def swiglu_linear(
     """
     _check(gate, up, weight)
     use_triton = runs_triton(backend, gate.device)
-    options = (in_place_backward, add_weight_gradient, use_triton)
+    options = (in_place_backward, add_weight_gradient, product, input_gradient, use_triton)
     z: Tensor = _SwiGLULinear.apply(gate, up, weight, *options)  # type: ignore[no-untyped-call]
     return z
 
@@ -127,18 +133,21 @@ class _SwiGLULinear(torch.autograd.Function):
         weight: Tensor,
         in_place: bool,
         add_weight_gradient: Callable[[Tensor, Tensor], None] | None,
+        product: Product,
+        input_gradient: Product,
         use_triton: bool,
     ) -> Tensor:
         ctx.save_for_backward(gate, up, weight)
         ctx.in_place, ctx.add_weight_gradient, ctx.use_triton = in_place, add_weight_gradient, use_triton
-        return linear(_forward(_rows(gate), _rows(up), use_triton), weight).view(*gate.shape[:-1], weight.shape[0])
+        ctx.input_gradient = input_gradient
+        return product(_forward(_rows(gate), _rows(up), use_triton), weight).view(*gate.shape[:-1], weight.shape[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dz: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, weight = ctx.saved_tensors
         dz = dz.reshape(-1, weight.shape[0])  # (N, D)
-        dy = dz @ weight  # (N, I), overwritten by y if dW needs it
+        dy = ctx.input_gradient(dz, weight)  # (N, I), overwritten by y if dW needs it
         y = dy if ctx.needs_input_grad[2] else None
         dgate, dup = _backward(dy, _rows(gate), _rows(up), y, ctx.in_place, ctx.use_triton)
         if ctx.in_place:
@@ -148,7 +157,7 @@ class _SwiGLULinear(torch.autograd.Function):
             ctx.add_weight_gradient(dz, y)
         elif y is not None:
             dweight = dz.t() @ y
-        return dgate.view(gate.shape), dup.view(up.shape), dweight, None, None, None
+        return dgate.view(gate.shape), dup.view(up.shape), dweight, None, None, None, None, None
 
 
 def _forward(gate: Tensor, up: Tensor, use_triton: bool) -> Tensor:

@@ -23,6 +23,7 @@ KINDS = (
     ("swiglu", r"swiglu"),
     ("rotary", r"rope"),
     ("adamw", r"^adamw\.|adam"),
+    ("float8, passes", r"^float8\."),
     ("batch", r"^span_weights\."),
     ("attention", r"flash|fmha|attention"),
     ("products", r"^lt |gemm|nvjet|cutlass|xmma|cublas|splitK|gemv"),

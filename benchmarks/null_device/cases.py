@@ -24,6 +24,8 @@ class Case(NamedTuple):
     """0 for all layers of the model."""
     master: str = "float32"
     """Of the optimizer: --optim.master."""
+    fp8: str = "off"
+    """Of the products: --model.fp8."""
 
     @property
     def name(self) -> str:
@@ -31,9 +33,11 @@ class Case(NamedTuple):
         layers = f", {self.layers} layers" if self.layers else ""
         packs = f"{self.packs} x " if self.packs > 1 else ""
         master = "" if self.master == "float32" else f", master {self.master}"
+        products = "" if self.fp8 == "off" else f", float8 {self.fp8}"
         machine = f"{self.world} GPU{'s' if self.world > 1 else ''}, ZeRO {self.stage}, {self.kernels}"
         return (
             f"{self.model}{layers}, {machine}, {packs}{self.tokens} tokens, checkpointing {self.checkpointing}{master}"
+            f"{products}"
         )
 
 
@@ -43,6 +47,8 @@ def short_cases() -> Iterator[Case]:
     yield Case("7B", tokens=2048, layers=2, kernels="torch")
     for stage in (1, 2, 3):
         yield Case("7B", stage=stage, tokens=2048, layers=2, world=8)
+    for scaling in ("rowwise", "tensorwise"):
+        yield Case("7B", tokens=2048, layers=2, fp8=scaling)
 
 
 def check_cases() -> Iterator[Case]:

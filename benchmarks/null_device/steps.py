@@ -70,7 +70,7 @@ def make_config(case: Case) -> Any:
     from alttrain.engine.config import BatchConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 
     return RunConfig(
-        model=ModelConfig(checkpointing=case.checkpointing, kernels=case.kernels),  # type: ignore[arg-type]
+        model=ModelConfig(checkpointing=case.checkpointing, kernels=case.kernels, fp8=case.fp8),  # type: ignore[arg-type]
         loss=LossConfig(assessment=2.0),
         batch=BatchConfig(pack_tokens=case.tokens),
         optim=OptimConfig(master=case.master),  # type: ignore[arg-type]

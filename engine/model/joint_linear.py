@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
+from alttrain.engine.model.products import PLAIN, Products
 from alttrain.engine.model.weight_gradients import DirectLinear, WeightGradient, one_matrix, share_memory
 from alttrain.kernels.backend import Backend
 from alttrain.kernels.rms_norm import rms_norm
@@ -39,6 +39,7 @@ class Normalised(NamedTuple):
 class _How(NamedTuple):
     """What the function below is told beside tensors."""
 
+    products: Products
     into: tuple[WeightGradient | None, ...]
     normalised: tuple[float, Backend] | None
     in_one: bool
@@ -46,10 +47,15 @@ class _How(NamedTuple):
 
 def can_join(layers: Sequence[nn.Module]) -> bool:
     """Return whether `joint_linear` computes what these layers do: plain ones, whose weights are at hand."""
-    return all(
+    are_plain = all(
         isinstance(layer, nn.Linear) and type(layer) in (nn.Linear, DirectLinear) and layer.weight.dim() == 2
         for layer in layers
     )
+    return are_plain and all(_products(layer) is _products(layers[0]) for layer in layers)
+
+
+def _products(layer: nn.Module) -> Products:
+    return layer.products if isinstance(layer, DirectLinear) else PLAIN
 
 
 def joint_linear(
@@ -67,7 +73,7 @@ def joint_linear(
         (..., D) for each layer; neighbouring elements of a row are neighbours in memory.
     """
     into = tuple(layer.weight_gradient if isinstance(layer, DirectLinear) else None for layer in layers)
-    how = _How(into, None if source is None else (source.eps, source.backend), in_one)
+    how = _How(_products(layers[0]), into, None if source is None else (source.eps, source.backend), in_one)
     origin = (None, None) if source is None else (source.stream.detach(), source.weight)
     weights = [layer.weight for layer in layers]
     biases = [layer.bias for layer in layers]
@@ -85,11 +91,13 @@ class _JointLinear(torch.autograd.Function):
         weights, biases = parameters[: len(how.into)], parameters[len(how.into) :]
         ctx.save_for_backward(*((x,) if stream is None else (stream, norm_weight)), *weights)
         ctx.how = how
+        operand = how.products.shared(x)
         weight = one_matrix(weights) if how.in_one else None
         bias = None if weight is None or biases[0] is None else one_matrix(biases)
         if weight is None or (bias is None) != (biases[0] is None):
-            return tuple(linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
-        return _apart(linear(x, weight, bias), [len(weight) for weight in weights])
+            pairs = zip(weights, biases, strict=True)
+            return tuple(how.products.forward(operand, weight, bias) for weight, bias in pairs)
+        return _apart(how.products.forward(operand, weight, bias), [len(weight) for weight in weights])
 
     @staticmethod
     @once_differentiable
@@ -105,7 +113,7 @@ class _JointLinear(torch.autograd.Function):
             dweights = _weight_gradients(rows, x.reshape(-1, x.shape[-1]), ctx.how.into, needs_weight)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = _input_gradient(rows, weights).view(kept[0].shape)
+            dx = _input_gradient(rows, weights, ctx.how.products).view(kept[0].shape)
         dbiases = [dy.sum(0) if needed else None for dy, needed in zip(rows, needs_bias, strict=True)]
         return dx, None, None, None, *dweights, *dbiases
 
@@ -115,14 +123,14 @@ def _normalise(stream: Tensor, weight: Tensor, eps: float, backend: Backend) -> 
         return rms_norm(stream, weight, eps, backend=backend)
 
 
-def _input_gradient(rows: list[Tensor], weights: Sequence[Tensor]) -> Tensor:
+def _input_gradient(rows: list[Tensor], weights: Sequence[Tensor], products: Products) -> Tensor:
     """Return the sum of dy @ weight over the layers, (N, H)."""
-    dy, weight = _side_by_side(rows), one_matrix(weights)
-    if dy is not None and weight is not None:
-        return dy @ weight
-    dx = rows[0] @ weights[0]
+    all_rows, whole = _side_by_side(rows), one_matrix(weights)
+    if all_rows is not None and whole is not None:
+        return products.input_gradient(all_rows, whole)
+    dx = products.input_gradient(rows[0], weights[0])
     for dy, weight in zip(rows[1:], weights[1:], strict=True):
-        dx.addmm_(dy, weight)
+        dx = products.input_gradient(dy, weight, add_to=dx)
     return dx
 
 

@@ -24,6 +24,8 @@ class KernelPaths:
     adamw: Backend = "torch"
     attention: Backend = "auto"
     """auto: torch's varlen_attn where it takes the heads; torch: SDPA. There is no kernel of Triton's."""
+    float8: Backend = "torch"
+    """Runs with --model.fp8 only: the passes that quantise."""
     linear_cross_entropy: Backend = "torch"
     rms_norm: Backend = "torch"
     rope: Backend = "torch"
@@ -47,10 +49,12 @@ class Kernels:
     """A phrase for the user: which kernels, and why."""
     note: str = ""
     """A further sentence for the user, if any."""
+    products: str = ""
+    """What the products of the linear layers are, as the user is told; empty where they are the weights' dtype."""
 
     def sentences(self) -> list[str]:
         """Return what the user is told at the start."""
-        return [f"kernels: {self.reason}", *filter(None, [self.note])]
+        return [f"kernels: {self.reason}", *filter(None, [self.note, self.products])]
 
 
 def choose_kernels(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from alttrain.engine.model.attention import packed_attention_forward
 from alttrain.engine.model.joint_linear import Normalised, can_join, joint_linear
 from alttrain.engine.model.kernel_choice import KernelPaths
-from alttrain.engine.model.weight_gradients import WeightGradient
+from alttrain.engine.model.products import PLAIN, Products
+from alttrain.engine.model.weight_gradients import DirectLinear, WeightGradient
 from alttrain.kernels.rms_norm import add_rms_norm, rms_norm, rms_norm_and_input
 from alttrain.kernels.rope import rope, rope_, rotary_tables
 from alttrain.kernels.swiglu import swiglu_linear
@@ -112,6 +113,7 @@ class FusedDown(FusedModule):
 
     weight: Tensor
     weight_gradient: WeightGradient | None = None
+    products: Products = PLAIN
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return what the MLP adds to the stream; unless products are kept, the backward overwrites gate and up."""
@@ -122,6 +124,8 @@ class FusedDown(FusedModule):
             self.weight,
             in_place_backward=not self.keeps_products,
             add_weight_gradient=None if into is None else into.add_product,
+            product=self.products.forward,
+            input_gradient=self.products.input_gradient,
             backend=self.paths.swiglu,
         )
 
@@ -260,6 +264,15 @@ def fuse(causal_lm: nn.Module, paths: KernelPaths, *, keeps_products: bool) -> s
         if isinstance(module, FusedMLP):
             _become(module.down_proj, FusedDown, paths, keeps_products)
     return ""
+
+
+def use_products(decoder: nn.Module, products: Products) -> None:
+    """Let `products` compute the products of every linear layer of `decoder`, after `fuse`."""
+    for module in decoder.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = DirectLinear
+        if isinstance(module, DirectLinear | FusedDown):
+            module.products = products
 
 
 def _is_target(module: nn.Module, patch: Patch) -> bool:

@@ -20,7 +20,8 @@ from alttrain.engine.config import ModelConfig
 from alttrain.engine.model.attention import packed_attention_forward
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
-from alttrain.engine.model.layers import fuse
+from alttrain.engine.model.layers import fuse, use_products
+from alttrain.engine.model.products import choose_products, told
 from alttrain.engine.model.weight_gradients import WeightGradient
 from alttrain.engine.trace.roles import ROLES
 from alttrain.kernels.backend import Backend
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 # Our attention under the names that transformers knows it by: by the path that it takes.
 ATTENTION: dict[Backend, str] = {"auto": "alttrain_packed", "torch": "alttrain_packed_sdpa"}
+
+
+# The products that selective checkpointing keeps: those of torch's dtypes, and of float8 in both spellings.
+KEPT = tuple(f"aten.{name}.default" for name in ("mm", "addmm", "bmm", "_scaled_mm", "_scaled_mm_v2"))
 
 
 class LossHead(nn.Linear):
@@ -133,6 +138,9 @@ def build_model(
             kernels = dataclasses.replace(
                 kernels, fuses_layers=False, reason=f"{kernels.reason}, but not in the layers: {unfit}"
             )
+    if config.fp8 != "off":
+        use_products(causal_lm.model, choose_products(config.fp8, causal_lm.model, kernels, device))
+        kernels = dataclasses.replace(kernels, products=told(config.fp8))
     _set_checkpointing(causal_lm, config.checkpointing)
     return PackedCausalLM(causal_lm.train(), kernels)
 
@@ -152,5 +160,5 @@ def _set_checkpointing(causal_lm: "PreTrainedModel", checkpointing: str) -> None
 def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     """Keep matrix products and attention, recompute the cheap rest (norms, rotary, activation)."""
     name = str(operation)
-    is_product = name in ("aten.mm.default", "aten.addmm.default", "aten.bmm.default") or "attention" in name
+    is_product = name in KEPT or "attention" in name
     return CheckpointPolicy.MUST_SAVE if is_product or "varlen_attn" in name else CheckpointPolicy.PREFER_RECOMPUTE

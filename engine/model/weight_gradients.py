@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+
+from alttrain.engine.model.products import PLAIN, Products
 
 
 def one_matrix(parts: Sequence[Tensor]) -> Tensor | None:
@@ -84,31 +85,38 @@ class WeightGradient:
 
 
 class DirectLinear(nn.Linear):
-    """A linear layer whose backward adds the weight's gradient to `weight_gradient`."""
+    """A linear layer by `products`; its backward adds the weight's gradient to `weight_gradient` where there is one."""
 
-    weight_gradient: WeightGradient
+    weight_gradient: WeightGradient | None = None
+    products: Products = PLAIN
 
     def forward(self, input: Tensor) -> Tensor:
         """Return input @ weight.T + bias."""
-        out: Tensor = _DirectLinear.apply(input, self.weight, self.bias, self.weight_gradient)  # type: ignore[no-untyped-call]
+        options = (self.weight_gradient, self.products)
+        out: Tensor = _DirectLinear.apply(input, self.weight, self.bias, *options)  # type: ignore[no-untyped-call]
         return out
 
 
 class _DirectLinear(torch.autograd.Function):
-    """torch's linear; the weight's gradient is not returned."""
+    """torch's linear; the weight's gradient is returned only where it has no home."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, into: WeightGradient) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, into: WeightGradient | None, products: Products
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.into = into
-        return linear(x, weight, bias)
+        ctx.into, ctx.products = into, products
+        return products.forward(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows = dy.reshape(-1, weight.shape[0])  # (N, D)
-        if ctx.needs_input_grad[1]:
+        dweight = None
+        if ctx.needs_input_grad[1] and ctx.into is not None:
             ctx.into.add_product(rows, x.reshape(-1, weight.shape[1]))
-        dx = (rows @ weight).view(x.shape) if ctx.needs_input_grad[0] else None
-        return dx, None, rows.sum(0) if ctx.needs_input_grad[2] else None, None
+        elif ctx.needs_input_grad[1]:
+            dweight = rows.t() @ x.reshape(-1, weight.shape[1])
+        dx = ctx.products.input_gradient(rows, weight).view(x.shape) if ctx.needs_input_grad[0] else None
+        return dx, dweight, rows.sum(0) if ctx.needs_input_grad[2] else None, None, None

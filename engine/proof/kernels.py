@@ -18,6 +18,7 @@ TRIALS: Mapping[str, Trials] = {
     "attention": layer_trials.attention_trials,
     "weighted_cross_entropy": step_trials.weighted_cross_entropy_trials,
     "linear_cross_entropy": step_trials.linear_cross_entropy_trials,
+    "float8": layer_trials.float8_trials,
     "span_weights": step_trials.span_weights_trials,
     "adamw": step_trials.adamw_trials,
 }

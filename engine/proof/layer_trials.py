@@ -1,13 +1,14 @@
-"""Trials of the kernels inside a layer: norm, rotary embedding, SwiGLU, attention; forward and backward.
+"""Trials of the kernels inside a layer: norm, rotary embedding, SwiGLU, attention, float8; forward and backward.
 
 Every kernel is asked at the model's own widths for a number of tokens that is no multiple of 4 or of a block, so that
 the last rows are masked ones; for a single token; and for none. The truth is the kernel file's own reference in fp64.
 The documents have lengths that differ much, and three of them are of one or two tokens.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from alttrain.engine.proof.shapes import KernelShapes
 from alttrain.engine.proof.trial import Trial
 from alttrain.kernels.attention import packed_attention, packed_attention_reference
 from alttrain.kernels.backend import Backend
+from alttrain.kernels.float8 import E4M3, E5M2, Scaling, quantise, quantise_reference, quantise_transposed
 from alttrain.kernels.rms_norm import add_rms_norm, add_rms_norm_reference, rms_norm, rms_norm_reference
 from alttrain.kernels.rope import rope, rope_, rope_reference, rotary_tables
 from alttrain.kernels.swiglu import swiglu_linear, swiglu_reference
@@ -194,3 +196,41 @@ def _attention_trial(what: str, bounds: Tensor, longest: int, inputs: Inputs, up
         return packed_attention_reference(query, key, value, bounds, scaling)
 
     return replace(_trial(what, ours, reference, inputs, upstream), cancels=True)
+
+
+def float8_trials(shapes: KernelShapes, device: torch.device) -> Iterator[Trial]:
+    """Activations, gradients, a transposed weight in float8: a row is zeros, one has an outlier, halves are met."""
+    for rows, scaling in itertools.product((sum(lengths_on(device)), 1, 0), get_args(Scaling)):
+        draw = Draw(shapes, device)
+        x, dy = draw.normal(rows, shapes.intermediate_size), draw.normal(rows, shapes.hidden_size, scale=1e-6)
+        x = x.bfloat16().to(x.dtype)  # of few bits, so that many lie between two float8 numbers
+        weight = draw.normal(shapes.num_kv_heads * shapes.head_dim, shapes.hidden_size, scale=0.02)
+        x[1:2], x[2:3, 5], weight[3, 7] = 0, 1e4, 30.0
+        yield _float8_trial(f"{rows} rows, {scaling}", scaling, x, dy, weight)
+
+
+def _float8_trial(what: str, scaling: Scaling, x: Tensor, dy: Tensor, weight: Tensor) -> Trial:
+    factors = torch.exp2(torch.arange(dy.shape[1], device=dy.device) % 7 - 3) if scaling == "rowwise" else None
+    dtype = E4M3 if scaling == "rowwise" else E5M2
+
+    def run(backend: Backend) -> Results:
+        found = {
+            "x": quantise(x, scaling, backend=backend),
+            "dy": quantise(dy, scaling, dtype, factors=factors, backend=backend),
+            "w": quantise_transposed(weight, scaling, backend=backend),
+        }
+        # The weight's scales stand at its own rows, which are columns of the transpose.
+        scales = {name: part.scale.reshape(1, -1) if name == "w" else part.scale for name, part in found.items()}
+        numbers = {name: part.values.float() * scales[name] for name, part in found.items()}
+        return numbers | {f"{name}_scale": scale for name, scale in scales.items()}
+
+    def truth() -> Results:
+        scaled = dy.double() if factors is None else dy.double() * factors
+        found = {"x": quantise_reference(x, scaling), "dy": quantise_reference(scaled, scaling, dtype)}
+        numbers, scale = quantise_reference(weight, scaling)
+        found["w"] = (numbers.t(), scale.reshape(1, -1))
+        return {name: part[0] for name, part in found.items()} | {
+            f"{name}_scale": part[1] for name, part in found.items()
+        }
+
+    return Trial(what, run, truth)

@@ -23,7 +23,9 @@ BY_CONTENT: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 # What every run had before these could be set, and its record does not say.
-ONCE_FIXED = {"optim.moments": "float32", "optim.master": "float32", "optim.gradients": "float32"}
+ONCE_FIXED = {
+    "optim.moments": "float32", "optim.master": "float32", "optim.gradients": "float32", "model.fp8": "off",
+}  # fmt: skip
 
 # Facts that must be the same; those of the data and the model are compared by their hashes alone.
 FACTS = ("world_size", "num_steps")

@@ -11,6 +11,7 @@ from harness.shapes import MODELS
 
 NAMES = (
     "linear_cross_entropy", "weighted_cross_entropy", "attention", "adamw", "rms_norm", "swiglu", "rope", "products",
+    "float8",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """One rank of test_lean: the losses of the first steps of 200, for each setting in turn.
 
-usage: lean_worker.py MODEL SETTINGS_JSON, the settings a list of {stage, optim, steps, out}
+usage: lean_worker.py MODEL SETTINGS_JSON, the settings a list of {stage, optim, steps, out},
+and {fp8, dtype, unscaled} where they are not the defaults
 
 Every step has the same documents under every setting, all of one length: a new shape costs a bfloat16 product on CPU
 more time than the product.
@@ -24,6 +25,7 @@ from alttrain.engine.model.backbone import open_backbone
 from alttrain.engine.trace.roles import ROLES, Example
 from alttrain.engine.train.loop import train_step
 from alttrain.engine.train.schedule import learning_rate
+from alttrain.kernels import float8
 
 STEPS, LENGTH, DOCUMENTS_A_STEP = 200, 24, 4
 LR = 1e-3
@@ -40,13 +42,15 @@ def main(model: str, settings: str) -> None:
 
 def train(model: str, setting: dict[str, Any], world: World) -> list[float]:
     config = RunConfig(
-        model=ModelConfig(path=model, checkpointing="off"),
+        model=ModelConfig(model, setting.get("dtype", "bfloat16"), fp8=setting.get("fp8", "off"), checkpointing="off"),
         loss=LossConfig(assessment=2.0),
         optim=OptimConfig(lr=LR, **setting["optim"]),
         schedule=ScheduleConfig(steps=STEPS),
         zero=ZeroConfig(stage=setting["stage"]),
     )
     config, _ = settled(config, world.size)
+    if setting.get("unscaled"):  # a fault
+        float8._encode_torch = lambda largest_value, largest: torch.ones_like(largest_value)
     engine = build_engine(config, open_backbone(config), world)
     collator = Collator(config.loss, world.device, backend="torch")
     documents, draw = make_documents(), random.Random(1)

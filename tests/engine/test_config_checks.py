@@ -52,6 +52,7 @@ def test_defaults_are_valid() -> None:
         ("run", {"zero": ZeroConfig(stage=3), "model": SELECTIVE}, "selective with --zero.stage 3"),
         ("run", {"model": FLOAT32, "optim": OptimConfig(master="bfloat16")}, "--optim.master is bfloat16 with"),
         ("run", {"model": FLOAT32, "optim": OptimConfig(gradients="bfloat16")}, "--optim.gradients is bfloat16 with"),
+        ("run", {"model": dataclasses.replace(FLOAT32, fp8="rowwise")}, "--model.fp8 is rowwise with --model.dtype"),
         ("optim", {"lr": 0.0}, "--optim.lr is 0.0: it must be a positive number"),
         ("optim", {"lr": math.nan}, "--optim.lr is nan"),
         ("optim", {"lr": math.inf}, "--optim.lr is inf"),
@@ -99,6 +100,7 @@ def test_a_plan_needs_neither_rows_nor_a_folder() -> None:
         ("plan", {"price": -0.5}, "--plan.price is -0.5: it must be 0 or more."),
         ("plan", {"price": math.nan}, "--plan.price is nan"),
         ("model", {"dtype": "float32"}, "--plan.gpu is given with --model.dtype float32: only bfloat16 weights"),
+        ("model", {"fp8": "rowwise"}, "--plan.gpu is given with --model.fp8 rowwise: float8 products are not"),
         ("zero", {"offload": "optimizer"}, "--plan.gpu is given with --zero.offload optimizer: host memory is not"),
     ],
 )

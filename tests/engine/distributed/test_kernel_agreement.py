@@ -1,5 +1,6 @@
 """One choice of kernels for a world: a kernel is used where it passed everywhere."""
 
+import dataclasses
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from alttrain.engine.config import ModelConfig
 from alttrain.engine.distributed import kernel_agreement
 from alttrain.engine.distributed.kernel_agreement import agreed_kernels, joined
 from alttrain.engine.distributed.world import World
-from alttrain.engine.model.kernel_choice import KernelPaths, choose_kernels
+from alttrain.engine.model.kernel_choice import TRITON, choose_kernels
 from alttrain.engine.proof.kernels import TRIALS
 from alttrain.engine.proof.proving import Proof
 from alttrain.engine.proof.trial import Verdict
@@ -72,7 +73,7 @@ def test_a_world_of_one_takes_what_passed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(kernel_agreement, "prove", prove)
     world = World(rank=0, local_rank=0, size=1, device=torch.device("cuda", 0))
     kernels = agreed_kernels(ModelConfig(), BACKBONE, world)
-    assert kernels.paths == KernelPaths("triton", "auto", "triton", "triton", "torch", "triton", "triton")
+    assert kernels.paths == dataclasses.replace(TRITON, rope="torch")
     assert kernels.reason == "Triton, but PyTorch for rope, which failed on Card 9 (rope: y is off by 1.0e-01)"
     assert kernels.note == "It is not kept."
 

@@ -50,9 +50,11 @@ def models(tmp_path_factory: pytest.TempPathFactory, write_model: Callable[..., 
     return {tied: write_model(folder / f"tied-{tied}", tied=tied) for tied in (False, True)}
 
 
-def configure(model: Path, dtype: Any = "bfloat16", *, checkpointing: Any = "off", seed: int = 0, **optim: Any) -> Any:
+def configure(
+    model: Path, dtype: Any = "bfloat16", *, checkpointing: Any = "off", fp8: Any = "off", seed: int = 0, **optim: Any
+) -> Any:
     config = RunConfig(
-        model=ModelConfig(path=str(model), dtype=dtype, checkpointing=checkpointing),
+        model=ModelConfig(path=str(model), dtype=dtype, checkpointing=checkpointing, fp8=fp8),
         optim=dataclasses.replace(OPTIM, **optim),
         zero=ZeroConfig(stage=1),
         seed=seed,
@@ -224,7 +226,7 @@ def test_bytes_held_per_parameter(build: Engines, world: World, dtype: Any, opti
     assert engine.layout == f"in one process, {wanted} bytes a parameter"
 
 
-@pytest.mark.parametrize("optim", [{}, EIGHT, PLAIN])
+@pytest.mark.parametrize("optim", [{}, EIGHT, PLAIN, {"fp8": "rowwise"}, {"fp8": "tensorwise"}])
 def test_saved_and_loaded_goes_on_to_the_bit(build: Engines, world: World, tmp_path: Path, optim: Any) -> None:
     def steps(engine: OneProcessEngine, first: int, last: int) -> None:
         for step in range(first, last):

@@ -3,13 +3,16 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from alttrain.engine.model.joint_linear import Normalised, can_join, joint_linear
+from alttrain.engine.model.products import PLAIN, Float8Products
 from alttrain.engine.model.weight_gradients import DirectLinear, WeightGradient, one_matrix
 from alttrain.kernels.rms_norm import rms_norm
 
 EPS = 1e-6
 WIDTHS = (24, 8, 8)
+PRODUCTS = Float8Products("rowwise")
 
 
 def make_layers(dtype: torch.dtype, *, bias: bool = True) -> list[nn.Linear]:
@@ -69,6 +72,27 @@ def test_products_write_where_the_layers_say() -> None:
         assert layer.weight.grad is None
         assert torch.equal(layer.weight_gradient.view, wanted[f"{place} weight"])  # type: ignore[union-attr]
         assert torch.equal(found[f"{place} bias"], wanted[f"{place} bias"])
+
+
+@pytest.mark.parametrize("in_one", [False, True])
+def test_products_are_those_of_the_layers(in_one: bool) -> None:
+    """With a scale for each row, several weights and one have the same operands."""
+    layers = make_layers(torch.float32)
+    if in_one:
+        TestInOne.lay_out_flat(layers)
+    for layer in layers:
+        layer.__class__ = DirectLinear
+        layer.products = PRODUCTS  # type: ignore[assignment]
+    x, upstream = torch.randn(1, 13, 16), [torch.randn(1, 13, width) for width in WIDTHS]
+    found, wanted = x.clone().requires_grad_(), x.clone().requires_grad_()
+    made, apart = joint_linear(found, layers), tuple(layer(wanted) for layer in layers)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(made, apart, strict=True))
+    assert not any(torch.equal(one, linear(x, w.weight, w.bias)) for one, w in zip(made, layers, strict=True))
+    torch.autograd.backward(made, upstream)
+    torch.autograd.backward(apart, upstream)
+    assert torch.allclose(found.grad, wanted.grad, atol=1e-5)  # type: ignore[arg-type]
+    layers[0].products = PLAIN  # type: ignore[assignment]
+    assert not can_join(layers)
 
 
 class TestInOne:
