@@ -23,8 +23,11 @@ class ModelConfig:
     """Read config and tokenizer only and draw the weights from --seed."""
     kernels: Literal["auto", "triton", "torch"] = "auto"
     """auto: on a GPU each kernel of Triton that passes its trial there; triton: all, untried; torch: PyTorch."""
-    checkpointing: Literal["off", "selective", "full"] = "full"
-    """What the backward recomputes. off: nothing; selective: all but products and attention; full: whole layers."""
+    checkpointing: Literal["auto", "off", "selective", "full"] = "auto"
+    """What the backward recomputes. auto: as few layers as the GPU's memory asks for, on a CPU none; off: nothing;
+    selective: all but products and attention; full: whole layers."""
+    recomputed_layers: int = 0
+    """With selective or full, how many layers, the first ones, are recomputed; the others keep all. 0: every layer."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Case(NamedTuple):
     """0 for all layers of the model."""
     master: str = "float32"
     """Of the optimizer: --optim.master."""
+    recomputed: int = 0
+    """Layers that checkpointing recomputes; 0 for all."""
 
     @property
     def name(self) -> str:
@@ -31,9 +33,11 @@ class Case(NamedTuple):
         layers = f", {self.layers} layers" if self.layers else ""
         packs = f"{self.packs} x " if self.packs > 1 else ""
         master = "" if self.master == "float32" else f", master {self.master}"
+        recomputed = f" of {self.recomputed} layers" if self.recomputed else ""
         machine = f"{self.world} GPU{'s' if self.world > 1 else ''}, ZeRO {self.stage}, {self.kernels}"
         return (
-            f"{self.model}{layers}, {machine}, {packs}{self.tokens} tokens, checkpointing {self.checkpointing}{master}"
+            f"{self.model}{layers}, {machine}, {packs}{self.tokens} tokens, "
+            f"checkpointing {self.checkpointing}{recomputed}{master}"
         )
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from alttrain.engine.config import ModelConfig
 from alttrain.engine.model.attention import packed_attention_forward
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
 from alttrain.engine.model.layers import fuse
+from alttrain.engine.model.recomputation import set_recomputation
 from alttrain.engine.model.weight_gradients import WeightGradient
 from alttrain.engine.trace.roles import ROLES
 from alttrain.kernels.backend import Backend
@@ -133,24 +133,5 @@ def build_model(
             kernels = dataclasses.replace(
                 kernels, fuses_layers=False, reason=f"{kernels.reason}, but not in the layers: {unfit}"
             )
-    _set_checkpointing(causal_lm, config.checkpointing)
+    set_recomputation(causal_lm, config)
     return PackedCausalLM(causal_lm.train(), kernels)
-
-
-def _set_checkpointing(causal_lm: "PreTrainedModel", checkpointing: str) -> None:
-    if checkpointing == "off":
-        return
-    options: dict[str, Any] = {"use_reentrant": False}
-    if checkpointing == "selective":
-        options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keep_products)
-    if hasattr(causal_lm, "activation_checkpointing_enable"):  # from transformers 5.2x on, where the older name warns
-        causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-    else:
-        causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
-
-
-def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    """Keep matrix products and attention, recompute the cheap rest (norms, rotary, activation)."""
-    name = str(operation)
-    is_product = name in ("aten.mm.default", "aten.addmm.default", "aten.bmm.default") or "attention" in name
-    return CheckpointPolicy.MUST_SAVE if is_product or "varlen_attn" in name else CheckpointPolicy.PREFER_RECOMPUTE
