@@ -54,11 +54,13 @@ def check_cases() -> Iterator[Case]:
     yield from short_cases()
     for checkpointing in ("selective", "full"):
         yield Case("7B", tokens=2048, layers=2, checkpointing=checkpointing)
+    yield Case("7B", tokens=2048, layers=4, checkpointing="full", recomputed=2)
     yield Case("8B", tokens=2048, packs=2, layers=2)
     yield Case("7B", tokens=PUBLISHED)
     yield Case("7B")
     yield Case("8B", tokens=2 * FULL_PACK)
     yield Case("14B", checkpointing="full", master="bfloat16")
+    yield Case("14B", checkpointing="full", master="bfloat16", recomputed=28)
 
 
 def table_cases() -> Iterator[Case]:
@@ -70,6 +72,7 @@ def table_cases() -> Iterator[Case]:
             yield Case(model, checkpointing=checkpointing, tokens=tokens)
     for tokens in (FULL_PACK, PUBLISHED):
         yield Case("14B", checkpointing="full", tokens=tokens, master="bfloat16")
+    yield Case("14B", checkpointing="full", master="bfloat16", recomputed=28)
     yield Case("14B", tokens=PUBLISHED, master="bfloat16")
     for stage in (2, 1, 3):
         for model in ("7B", "14B", "32B"):
