@@ -198,7 +198,8 @@ def changes(config: RunConfig, option: Option) -> dict[str, str]:
     """
     before, _ = settled(config, option.machine.world_size)
     if before.model.checkpointing == "auto":
-        before = with_recomputation(before, option.fewest_layers, option.shape)
+        chosen = with_recomputation(before, option.fewest_layers, option.shape)
+        before = chosen if chosen.model == option.config.model else before
     names = (
         "zero.stage",
         "model.checkpointing",

@@ -36,8 +36,8 @@ def inputs(
 class Resumed(NamedTuple):
     """A run that is killed and resumed.
 
-    Until it is killed it recomputes one of its two layers, afterwards none, like the run that nobody kills: that changes
-    no bit, and is told.
+    Until it is killed it recomputes one of its two layers, afterwards none, like the run that nobody kills: that
+    changes no bit, and is told.
     """
 
     ranks: int

@@ -142,6 +142,18 @@ def test_auto_is_what_the_plan_takes_itself() -> None:
         assert not any(flag.startswith("--model.") for flag in changes(plan.config, plan.best))
 
 
+def test_what_auto_does_not_come_to_is_typed() -> None:
+    """PyTorch's layers keep so much that all but products is the cheaper to recompute."""
+    model = ModelConfig(path=f"{DISTILL}Qwen-7B", kernels="torch")
+    optim = OptimConfig(master="bfloat16")
+    plan = make_plan(run("Qwen-7B", "h100-80", model=model, optim=optim, batch=BatchConfig(examples=48)))
+    assert plan.asked.layout.checkpointing == "full"
+    assert plan.best is not None
+    flags = changes(plan.config, plan.best)
+    assert flags["--model.checkpointing"] == "selective"
+    assert "--model.recomputed-layers" not in flags
+
+
 def test_no_more_layers_are_recomputed_than_must_be() -> None:
     """What the plan takes where a step fits neither without recomputation nor needs all of it."""
     asked = ModelConfig(path=f"{DISTILL}Qwen-14B", checkpointing="full")
