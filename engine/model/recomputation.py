@@ -3,8 +3,9 @@
 The layers that are recomputed are the first ones. The backward begins at the last layer, when everything that the
 forward has kept is still there, and whichever layers are recomputed, that is as much. A recomputed layer needs, while
 it is at work, what it would have kept: the last one needs it on top of all that; the first ones need it when the
-layers above them have given up theirs, and so raise no peak. That spares the memory of one layer, 0.9 GiB of a 7B at
-8,192 tokens: one layer fewer is recomputed.
+layers above them have given up theirs, and so raise no peak. Where the peak is a layer's backward and not the loss,
+which has the head's gradient beside everything that is kept, that spares up to one layer's memory: for a 7B from packs
+of 23,000 tokens on, 1.3 GiB at 32,768. Below, it makes no difference which layers they are.
 """
 
 import functools

@@ -132,9 +132,9 @@ def sentence(choice: Choice, shape: ModelShape, pack: Pack) -> str:
 
 
 def room_of(device: torch.device) -> int:
-    """Return the bytes of a GPU that this process can have: what is free, and what its allocator holds already."""
+    """Return the bytes of a GPU that this process can still have: what is free, and what its allocator has to give."""
     free, _ = torch.cuda.mem_get_info(device)
-    return int(free) + torch.cuda.memory_reserved(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def fullest_pack(steps: Plan, lengths: Sequence[int], capacity: int, world_size: int, work: WorkModel) -> Pack:

@@ -168,7 +168,8 @@ def test_on_a_gpu_the_room_of_this_process_decides(monkeypatch: pytest.MonkeyPat
         settle(config, GPU, layers)
 
 
-def test_room_is_what_is_free_and_what_this_process_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_is_what_is_free_and_what_the_allocator_has_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (70, 100))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 5)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 8)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 3)
     assert choosing.room_of(GPU) == 75
