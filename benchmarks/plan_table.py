@@ -12,7 +12,7 @@ import sys
 from alttrain.engine.config import ModelConfig, RunConfig
 from alttrain.engine.model.shape import PUBLISHED
 from alttrain.engine.train.gpus import GIB, GPUS
-from alttrain.engine.train.plan import Option, fastest, option_of, settings
+from alttrain.engine.train.plan import Option, fastest, options_of
 from alttrain.engine.train.plan_load import ASSUMED_TOKENS, Load, assumed_rows, tiles_of
 from alttrain.engine.train.time_model import Machine
 
@@ -28,8 +28,7 @@ def best(model: str, machine: Machine) -> Option | None:
     tiles = PACK / ASSUMED_TOKENS * tiles_of(ASSUMED_TOKENS)
     load = Load(1, PACK * machine.world_size, 1.0, 1, PACK, tiles, PACK, 0.0)
     rows, shape = assumed_rows("a table"), PUBLISHED[name]
-    tried = settings(config, machine.world_size)
-    return fastest(config, (option_of(each, rows, shape, machine, load) for each in tried))
+    return fastest(config, options_of(config, rows, shape, machine, load))
 
 
 def table(model: str, gpu: str) -> str:
@@ -46,7 +45,7 @@ def table(model: str, gpu: str) -> str:
             continue
         rate = option.load.tokens_a_step / option.time.seconds
         lines.append(
-            f"| {where} | {option.layout.stage}, {option.layout.checkpointing} | {option.memory.peak / GIB:.1f} | "
+            f"| {where} | {option.layout.stage}, {option.recomputation} | {option.memory.peak / GIB:.1f} | "
             f"{1e3 * option.time.seconds:,.0f} | {rate:,.0f} | {100 * option.mfu:.0f}% |"
         )
     return "\n".join(lines)

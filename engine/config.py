@@ -25,8 +25,11 @@ class ModelConfig:
     """auto: on a GPU each kernel of Triton that passes its trial there; triton: all, untried; torch: PyTorch."""
     fp8: Literal["off", "tensorwise", "rowwise"] = "off"
     """float8 products in the decoder's linear layers, with a scale for each tensor or row; not for weight gradients."""
-    checkpointing: Literal["off", "selective", "full"] = "full"
-    """What the backward recomputes. off: nothing; selective: all but products and attention; full: whole layers."""
+    checkpointing: Literal["auto", "off", "selective", "full"] = "auto"
+    """What the backward recomputes. auto: as few layers as the GPU's memory asks for, on a CPU none; off: nothing;
+    selective: all but products and attention; full: whole layers."""
+    recomputed_layers: int = 0
+    """With selective or full, how many layers, the first ones, are recomputed; the others keep all. 0: every layer."""
 
 
 @dataclass(frozen=True)

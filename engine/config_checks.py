@@ -4,7 +4,7 @@ import json
 import math
 from datetime import date
 
-from alttrain.engine.config import DataConfig, LossConfig, RunConfig
+from alttrain.engine.config import DataConfig, LossConfig, ModelConfig, RunConfig
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.thinking import MARKS
 
@@ -20,6 +20,7 @@ def validate(config: RunConfig) -> None:
     _check_required(config)
     _check_ranges(config)
     _check_data(config.data)
+    _check_recomputation(config.model)
     _check_zero(config)
     _check_precision(config)
     _check_loss(config.loss)
@@ -71,6 +72,12 @@ def _check_ranges(config: RunConfig) -> None:
     positive = "must be a positive number"
     fraction = "must be at least 0 and below 1"
     for flag, value, is_right, rule in (
+        (
+            "--model.recomputed-layers",
+            config.model.recomputed_layers,
+            config.model.recomputed_layers >= 0,
+            at_least_zero,
+        ),
         ("--batch.pack-tokens", config.batch.pack_tokens, config.batch.pack_tokens >= 1, at_least_one),
         ("--batch.examples", config.batch.examples, config.batch.examples >= 0, at_least_zero),
         ("--batch.tokens", config.batch.tokens, config.batch.tokens >= 0, at_least_zero),
@@ -107,6 +114,16 @@ def _check_ranges(config: RunConfig) -> None:
     if schedule.epochs == 0 and schedule.steps == 0:
         raise ConfigError(
             "is 0 and schedule.steps is 0 too: give one of them, the length of the run.", flag="--schedule.epochs"
+        )
+
+
+def _check_recomputation(model: ModelConfig) -> None:
+    if model.recomputed_layers and model.checkpointing in ("auto", "off"):
+        why = "which recomputes nothing" if model.checkpointing == "off" else "which chooses the number itself"
+        raise ConfigError(
+            f"is {model.recomputed_layers} with --model.checkpointing {model.checkpointing}, {why}. Leave it out, or "
+            "use --model.checkpointing full.",
+            flag="--model.recomputed-layers",
         )
 
 

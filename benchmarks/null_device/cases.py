@@ -26,6 +26,8 @@ class Case(NamedTuple):
     """Of the optimizer: --optim.master."""
     fp8: str = "off"
     """Of the products: --model.fp8."""
+    recomputed: int = 0
+    """Layers that checkpointing recomputes; 0 for all."""
 
     @property
     def name(self) -> str:
@@ -33,11 +35,12 @@ class Case(NamedTuple):
         layers = f", {self.layers} layers" if self.layers else ""
         packs = f"{self.packs} x " if self.packs > 1 else ""
         master = "" if self.master == "float32" else f", master {self.master}"
+        recomputed = f" of {self.recomputed} layers" if self.recomputed else ""
         products = "" if self.fp8 == "off" else f", float8 {self.fp8}"
         machine = f"{self.world} GPU{'s' if self.world > 1 else ''}, ZeRO {self.stage}, {self.kernels}"
         return (
-            f"{self.model}{layers}, {machine}, {packs}{self.tokens} tokens, checkpointing {self.checkpointing}{master}"
-            f"{products}"
+            f"{self.model}{layers}, {machine}, {packs}{self.tokens} tokens, "
+            f"checkpointing {self.checkpointing}{recomputed}{master}{products}"
         )
 
 
@@ -56,11 +59,13 @@ def check_cases() -> Iterator[Case]:
     yield from short_cases()
     for checkpointing in ("selective", "full"):
         yield Case("7B", tokens=2048, layers=2, checkpointing=checkpointing)
+    yield Case("7B", tokens=2048, layers=4, checkpointing="full", recomputed=2)
     yield Case("8B", tokens=2048, packs=2, layers=2)
     yield Case("7B", tokens=PUBLISHED)
     yield Case("7B")
     yield Case("8B", tokens=2 * FULL_PACK)
     yield Case("14B", checkpointing="full", master="bfloat16")
+    yield Case("14B", checkpointing="full", master="bfloat16", recomputed=28)
 
 
 def table_cases() -> Iterator[Case]:
@@ -72,6 +77,7 @@ def table_cases() -> Iterator[Case]:
             yield Case(model, checkpointing=checkpointing, tokens=tokens)
     for tokens in (FULL_PACK, PUBLISHED):
         yield Case("14B", checkpointing="full", tokens=tokens, master="bfloat16")
+    yield Case("14B", checkpointing="full", master="bfloat16", recomputed=28)
     yield Case("14B", tokens=PUBLISHED, master="bfloat16")
     for stage in (2, 1, 3):
         for model in ("7B", "14B", "32B"):

@@ -70,12 +70,31 @@ def make_config(case: Case) -> Any:
     from alttrain.engine.config import BatchConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, ZeroConfig
 
     return RunConfig(
-        model=ModelConfig(checkpointing=case.checkpointing, kernels=case.kernels, fp8=case.fp8),  # type: ignore[arg-type]
+        model=ModelConfig(
+            checkpointing=case.checkpointing,  # type: ignore[arg-type]
+            recomputed_layers=case.recomputed,
+            kernels=case.kernels,  # type: ignore[arg-type]
+            fp8=case.fp8,  # type: ignore[arg-type]
+        ),
         loss=LossConfig(assessment=2.0),
         batch=BatchConfig(pack_tokens=case.tokens),
         optim=OptimConfig(master=case.master),  # type: ignore[arg-type]
         zero=ZeroConfig(stage=case.stage),
     )
+
+
+def with_auto(config: Any, case: Case, backbone: Any, world: Any) -> Any:
+    """Return the settings with the recomputation that --model.checkpointing auto comes to on this device."""
+    from alttrain.engine.model.shape import ModelShape
+    from alttrain.engine.train.fitting import layout_of, with_recomputation
+    from alttrain.engine.train.memory_model import Pack
+    from alttrain.engine.train.plan import repeats_kv
+    from alttrain.engine.train.recomputation_choice import choose, room_of
+
+    shape = ModelShape.from_config(backbone.config.to_dict(), Path())
+    layout = layout_of(config, case.world, fuses_layers=case.kernels != "torch", repeats_kv=repeats_kv())
+    pack = Pack(case.tokens, case.tokens, case.packs)
+    return with_recomputation(config, choose(shape, layout, pack, room_of(world.device), "rank 0").layers, shape)
 
 
 def stand_in_for_other_ranks(case: Case) -> Counter[str]:
@@ -134,6 +153,8 @@ class Steps:
         self.collectives = stand_in_for_other_ranks(case)
         self.backbone, self.world = make_backbone(case), World.from_environment()
         self.config, _ = settled(make_config(case), self.world.size)
+        if case.checkpointing == "auto":
+            self.config = with_auto(self.config, case, self.backbone, self.world)
         self.engine = build_engine(self.config, self.backbone, self.world)
         span_weights = self.engine.kernels.paths.span_weights
         self.collator = Collator(self.config.loss, self.world.device, backend=span_weights)
@@ -168,6 +189,7 @@ class Steps:
 
         figures["parameters"] = sum(self.engine.parameter_bytes().values()) // 2
         figures["kernels"] = self.engine.kernels.reason
+        figures["checkpointing"] = [self.config.model.checkpointing, self.config.model.recomputed_layers]
         figures["bytes_after_start"] = torch.cuda.memory_allocated()
         figures["peak_bytes"] = 0
         host: list[dict[str, float]] = []

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from alttrain.engine.config import ModelConfig
 from alttrain.engine.model.attention import packed_attention_forward
@@ -22,6 +21,7 @@ from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.model.kernel_choice import Kernels, choose_kernels
 from alttrain.engine.model.layers import fuse, use_products
 from alttrain.engine.model.products import choose_products, told
+from alttrain.engine.model.recomputation import set_recomputation
 from alttrain.engine.model.weight_gradients import WeightGradient
 from alttrain.engine.trace.roles import ROLES
 from alttrain.kernels.backend import Backend
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 # Our attention under the names that transformers knows it by: by the path that it takes.
 ATTENTION: dict[Backend, str] = {"auto": "alttrain_packed", "torch": "alttrain_packed_sdpa"}
-
-
-# The products that selective checkpointing keeps: those of torch's dtypes, and of float8 in both spellings.
-KEPT = tuple(f"aten.{name}.default" for name in ("mm", "addmm", "bmm", "_scaled_mm", "_scaled_mm_v2"))
 
 
 class LossHead(nn.Linear):
@@ -141,24 +137,5 @@ def build_model(
     if config.fp8 != "off":
         use_products(causal_lm.model, choose_products(config.fp8, causal_lm.model, kernels, device))
         kernels = dataclasses.replace(kernels, products=told(config.fp8))
-    _set_checkpointing(causal_lm, config.checkpointing)
+    set_recomputation(causal_lm, config)
     return PackedCausalLM(causal_lm.train(), kernels)
-
-
-def _set_checkpointing(causal_lm: "PreTrainedModel", checkpointing: str) -> None:
-    if checkpointing == "off":
-        return
-    options: dict[str, Any] = {"use_reentrant": False}
-    if checkpointing == "selective":
-        options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keep_products)
-    if hasattr(causal_lm, "activation_checkpointing_enable"):  # from transformers 5.2x on, where the older name warns
-        causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-    else:
-        causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
-
-
-def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    """Keep matrix products and attention, recompute the cheap rest (norms, rotary, activation)."""
-    name = str(operation)
-    is_product = name in KEPT or "attention" in name
-    return CheckpointPolicy.MUST_SAVE if is_product or "varlen_attn" in name else CheckpointPolicy.PREFER_RECOMPUTE

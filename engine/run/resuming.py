@@ -12,7 +12,7 @@ from typing import Any
 from alttrain.engine.errors import CheckpointError
 
 # Settings that may differ when a run is resumed, as they change no number that the run computes.
-FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval", "model.checkpointing")
+FREE_ON_RESUME = ("output", "resume", "checkpoint", "eval", "model.checkpointing", "model.recomputed_layers")
 
 # The settings that name files -> where the record keeps the hash of what these hold, and what that is called.
 BY_CONTENT: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -23,9 +23,13 @@ BY_CONTENT: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 # What every run had before these could be set, and its record does not say.
-ONCE_FIXED = {
-    "optim.moments": "float32", "optim.master": "float32", "optim.gradients": "float32", "model.fp8": "off",
-}  # fmt: skip
+ONCE_FIXED: Mapping[str, Any] = {
+    "optim.moments": "float32",
+    "optim.master": "float32",
+    "optim.gradients": "float32",
+    "model.fp8": "off",
+    "model.recomputed_layers": 0,
+}
 
 # Facts that must be the same; those of the data and the model are compared by their hashes alone.
 FACTS = ("world_size", "num_steps")
@@ -40,7 +44,7 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
         CheckpointError: a setting or the number of ranks or steps is another one, or a setting that names files names
             files that hold something else.
     """
-    old, new = ONCE_FIXED | flat_settings(before["run"]), flat_settings(now["run"])
+    old, new = dict(ONCE_FIXED) | flat_settings(before["run"]), flat_settings(now["run"])
     for name, value in new.items():
         is_free = name in FREE_ON_RESUME or name.split(".")[0] in FREE_ON_RESUME
         if value != old.get(name) and not is_free and name not in BY_CONTENT:
@@ -59,7 +63,7 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
 
 def changes_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a phrase for all that differs between two records of one run and may: settings, versions, the commit."""
-    old, new = ONCE_FIXED | flat_settings(before["run"]), flat_settings(now["run"])
+    old, new = dict(ONCE_FIXED) | flat_settings(before["run"]), flat_settings(now["run"])
     changes = []
     for name, value in new.items():
         if name not in ("output", "resume") and value != old.get(name):

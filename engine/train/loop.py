@@ -27,6 +27,7 @@ from alttrain.engine.trace.roles import ROLES
 from alttrain.engine.train.agreement import check_agreement
 from alttrain.engine.train.held_out import evaluate
 from alttrain.engine.train.preparation import Preparation, prepare
+from alttrain.engine.train.recomputation_choice import settle_recomputation
 from alttrain.engine.train.schedule import learning_rate
 
 
@@ -59,11 +60,12 @@ def _train(
     """Build the engine, take every step that is left, and export; all ranks have the same run and hold its folder."""
     plan, train_set, eval_set, work = run.plan, run.train_set, run.eval_set, run.backbone.work
     checkpoint = newest_checkpoint(folder) if config.resume else None
+    config, said = settle_recomputation(config, run.backbone, plan, train_set.lengths, world)
     engine = build_engine(config, run.backbone, world)
     done = load_checkpoint(engine, checkpoint, world) if checkpoint is not None else 0
     world.barrier()  # every rank has built its model: now the folder may be written to
     if world.is_first:
-        _announce(config, run, engine, done, notes)
+        _announce(config, run, engine, done, [*said, *notes])
         changes = folder.create(config, facts, done)
         if changes:
             sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")

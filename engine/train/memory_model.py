@@ -4,7 +4,7 @@ Held from step to step are weights, optimizer states and, but for ZeRO 2, gradie
 moments, beside what is held:
 
     at the loss           all activations that are kept, the head's gradient and a chunk of logits
-    in a layer's backward the same activations, and what one layer computes again and passes on
+    in a layer's backward the same activations, and what the last layer computes again and passes on
     at the step           gradients, and what ZeRO copies of them
 
 The formulas count the tensors that the layers save (`layers.py`, and the kernels' docstrings), and were compared with
@@ -38,6 +38,8 @@ class Layout:
     stage: int = 1
     world_size: int = 1
     checkpointing: str = "off"
+    recomputed_layers: int = 0
+    """Of the layers, so many from the first on are recomputed, where `checkpointing` recomputes; 0 for all."""
     pack_tokens: int = 8192
     moments: str = "bfloat16"
     master: str = "float32"
@@ -51,6 +53,10 @@ class Layout:
     def is_one_process(self) -> bool:
         """Whether this project's own optimizer holds the states, and not DeepSpeed."""
         return self.world_size == 1
+
+    def num_recomputed(self, shape: ModelShape) -> int:
+        """Return how many of a model's layers are recomputed."""
+        return 0 if self.checkpointing == "off" else self.recomputed_layers or shape.layers
 
 
 class Pack(NamedTuple):
@@ -85,7 +91,11 @@ class Memory:
 
 def memory_of(shape: ModelShape, layout: Layout, pack: Pack) -> Memory:
     """Return what a step of that pack takes."""
-    kept = shape.layers * kept_of_layer(shape, layout) * pack.tokens
+    recomputed = layout.num_recomputed(shape)
+    a_token = recomputed * kept_of_layer(shape, layout) + (shape.layers - recomputed) * kept_of_layer(
+        shape, layout, "off"
+    )
+    kept = a_token * pack.tokens
     gradients = _gradients_between_packs(shape, layout, pack)
     gathered = gathered_weights(shape) if layout.stage == 3 and not layout.is_one_process else 0
     common = {"activations": kept, "gradients of earlier packs": gradients, "gathered weights": gathered}
@@ -119,10 +129,16 @@ def kept_of_layer(shape: ModelShape, layout: Layout, checkpointing: str = "") ->
 
 
 def backward_of_layer(shape: ModelShape, layout: Layout) -> int:
-    """Return the bytes of a token that one layer's backward takes: what is computed again, and gradients."""
-    again = 0 if layout.checkpointing == "off" else kept_of_layer(shape, layout, "off") - 2 * shape.hidden
-    if layout.checkpointing == "selective":
-        again = 2 * (2 * shape.hidden + shape.query_width + shape.kv_width)
+    """Return the bytes of a token that one layer's backward takes: what is computed again, and gradients.
+
+    The layer is the last, whose backward comes first, while everything is still kept. It is recomputed where all are:
+    of fewer, the first ones (`model/recomputation.py`), in whose turn what the others kept has made room.
+    """
+    again = 0
+    if layout.num_recomputed(shape) == shape.layers:
+        again = kept_of_layer(shape, layout, "off") - 2 * shape.hidden
+        if layout.checkpointing == "selective":
+            again = 2 * (2 * shape.hidden + shape.query_width + shape.kv_width)
     return again + 2 * shape.inner + 2 * 3 * shape.hidden
 
 

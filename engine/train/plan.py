@@ -1,14 +1,16 @@
 """A plan of a run: what its step takes on a machine that need not be at hand, and the fastest setting that fits.
 
 Memory follows `memory_model.py`, time `time_model.py`. Settings that are tried are those that change speed and memory
-alone: ZeRO's stage, checkpointing, and the capacity of a pack. Precision stays as it was asked for; only where nothing
-fits is it lowered, to bfloat16 moments and then to weights without a master.
+alone: ZeRO's stage, checkpointing and the number of layers that are recomputed, and the capacity of a pack. Precision
+stays as it was asked for; only where nothing fits is it lowered, to bfloat16 moments and then to weights without a
+master.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,14 +18,19 @@ from alttrain.engine.config import RunConfig
 from alttrain.engine.distributed.choice import settled
 from alttrain.engine.errors import ConfigError
 from alttrain.engine.model.shape import ModelShape
+from alttrain.engine.train.fitting import (
+    check_count,
+    fewest_layers,
+    in_words,
+    layout_of,
+    needed,
+    with_recomputation,
+)
 from alttrain.engine.train.gpus import GPUS
 from alttrain.engine.train.memory_model import Layout, Memory, Pack, memory_of
 from alttrain.engine.train.plan_load import Load, Model, Rows, load_of, open_model, open_rows
 from alttrain.engine.train.time_model import Batch, Machine, StepTime, step_time
 
-# A setting fits if the GPU holds its peak and so much more: what the model may be off by, and what lies in pieces.
-# Several ranks have NCCL's buffers beside it, which torch's allocator does not know: about so much is assumed.
-MARGIN, MARGIN_OF_SEVERAL, NCCL_BYTES = 1.03, 1.05, 1 << 30
 STAGES, CHECKPOINTING = (1, 2, 3), ("off", "selective", "full")
 PACK_TOKENS = (2048, 4096, 8192, 16_384, 32_768)
 _KERNELS = {
@@ -31,8 +38,12 @@ _KERNELS = {
     False: "PyTorch's, as --model.kernels torch asks",
 }
 # Times are a model's: settings whose times differ by less count as equally fast. Of these the run as it stands comes
-# first, and ZeRO 3 last, as its time depends most on Python and on what collectives leave of the products' rate.
+# first, and ZeRO 3 last, as its time depends most on Python and on what collectives leave of the products' rate; in
+# between, fewer flags to change come first.
 SAME_TIME = 0.05
+# The same rows in fewer and larger packs are the same work in larger pieces: which is faster is sure, and the smaller
+# difference counts.
+SAME_PACKS = 0.01
 GPUS_OF_A_NODE, NODES = (1, 2, 4, 8), (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -45,6 +56,8 @@ class Option:
     machine: Machine
     load: Load
     layout: Layout
+    shape: ModelShape
+    pack: Pack
     memory: Memory
     time: StepTime
     flops: float
@@ -53,14 +66,23 @@ class Option:
     @property
     def needed(self) -> float:
         """Bytes that a GPU must have."""
-        if self.layout.is_one_process:
-            return self.memory.peak * MARGIN
-        return self.memory.peak * MARGIN_OF_SEVERAL + NCCL_BYTES
+        return needed(self.memory, self.layout)
 
     @property
     def fits(self) -> bool:
         """Whether the GPU holds it."""
         return self.needed <= self.machine.gpu.memory
+
+    @cached_property
+    def fewest_layers(self) -> int:
+        """How many layers must be recomputed whole that it fits; all of them where it does not."""
+        fewest = fewest_layers(self.shape, self.layout, self.pack, self.machine.gpu.memory)
+        return self.shape.layers if fewest is None else fewest
+
+    @property
+    def recomputation(self) -> str:
+        """What is recomputed, in words: off, selective, full, or so many layers."""
+        return in_words(self.layout.checkpointing, self.layout.num_recomputed(self.shape), self.shape)
 
     @property
     def hours(self) -> float:
@@ -112,25 +134,27 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def option_of(config: RunConfig, rows: Rows, shape: ModelShape, machine: Machine, load: Load | None = None) -> Option:
-    """Return what a settled run takes on a machine; `load` is what its ranks get, where that is known already."""
+    """Return what a settled run takes on a machine, with --model.checkpointing auto as it would come out there.
+
+    `load` is what its ranks get, where that is known already.
+
+    Raises:
+        ConfigError: more layers are to be recomputed than there are.
+    """
+    check_count(config, shape)
     load = load or load_of(rows, config, machine.world_size, shape)
-    layout = Layout(
-        stage=config.zero.stage,
-        world_size=machine.world_size,
-        checkpointing=config.model.checkpointing,
-        moments=config.optim.moments,
-        master=config.optim.master,
-        gradients=config.optim.gradients,
-        fuses_layers=config.model.kernels != "torch",
-        repeats_kv=repeats_kv(),
-    )
     pack = Pack(load.fullest_pack, round(load.fullest_pack * rows.share), load.most_packs)
+    fuses, repeats = config.model.kernels != "torch", repeats_kv()
+    layout = layout_of(config, machine.world_size, fuses_layers=fuses, repeats_kv=repeats)
+    if config.model.checkpointing == "auto":
+        fewest = fewest_layers(shape, layout, pack, machine.gpu.memory)
+        config = with_recomputation(config, shape.layers if fewest is None else fewest, shape)
+        layout = layout_of(config, machine.world_size, fuses_layers=fuses, repeats_kv=repeats)
     batch = Batch(load.pack_tokens, load.pack_tokens * rows.share, load.packs, load.pack_tiles)
     mean_square = sum(length * length for length in rows.lengths) / sum(rows.lengths)
     flops = load.tokens_a_step * (shape.work.per_token + shape.work.per_token_squared * mean_square)
-    return Option(
-        config, machine, load, layout, memory_of(shape, layout, pack), step_time(shape, layout, batch, machine), flops
-    )
+    memory, time = memory_of(shape, layout, pack), step_time(shape, layout, batch, machine)
+    return Option(config, machine, load, layout, shape, pack, memory, time, flops)
 
 
 def best_option(config: RunConfig, rows: Rows, shape: ModelShape, machine: Machine) -> Option | None:
@@ -143,22 +167,47 @@ def best_option(config: RunConfig, rows: Rows, shape: ModelShape, machine: Machi
 
 
 def fastest(config: RunConfig, options: Iterable[Option]) -> Option | None:
-    """Return the fastest option that fits, but the run as it stands, or a stage below 3, if it is as fast."""
+    """Return the fastest option that fits, but the run as it stands, or a stage below 3, if it is as fast.
+
+    The one that is chosen so may still have its rows in larger packs.
+    """
     fitting = [option for option in options if option.fits]
     if not fitting:
         return None
     limit = min(option.time.seconds for option in fitting) * (1 + SAME_TIME)
 
-    def rank(option: Option) -> tuple[bool, bool, float]:
-        return bool(changes(config, option)), option.layout.stage == 3, option.time.seconds
+    def rank(option: Option) -> tuple[bool, bool, int, float]:
+        flags = len(changes(config, option))
+        return flags > 0, option.layout.stage == 3, flags, option.time.seconds
 
-    return min((option for option in fitting if option.time.seconds <= limit), key=rank)
+    best = min((option for option in fitting if option.time.seconds <= limit), key=rank)
+    larger = [
+        option
+        for option in fitting
+        if option.config.batch.pack_tokens > best.config.batch.pack_tokens
+        and (option.config.zero, option.config.optim) == (best.config.zero, best.config.optim)
+        and option.time.seconds < best.time.seconds * (1 - SAME_PACKS)
+    ]
+    return min(larger, key=lambda option: option.time.seconds, default=best)
 
 
 def changes(config: RunConfig, option: Option) -> dict[str, str]:
-    """Return flag -> value of every setting of an option that is another one than the run's on that machine."""
+    """Return flag -> value of every setting of an option that is another one than the run's on that machine.
+
+    What --model.checkpointing auto comes to is no change of it.
+    """
     before, _ = settled(config, option.machine.world_size)
-    names = ("zero.stage", "model.checkpointing", "batch.pack_tokens", "optim.moments", "optim.master")
+    if before.model.checkpointing == "auto":
+        chosen = with_recomputation(before, option.fewest_layers, option.shape)
+        before = chosen if chosen.model == option.config.model else before
+    names = (
+        "zero.stage",
+        "model.checkpointing",
+        "model.recomputed_layers",
+        "batch.pack_tokens",
+        "optim.moments",
+        "optim.master",
+    )
     found = {}
     for name in names:
         section, key = name.split(".")
@@ -199,17 +248,30 @@ def _options(config: RunConfig, rows: Rows, shape: ModelShape, machine: Machine)
         if load in loads:  # the same packs come out
             continue
         loads[load] = capacity
-        for tried in settings(packed, machine.world_size):
-            yield option_of(tried, rows, shape, machine, load)
+        yield from options_of(packed, rows, shape, machine, load)
+
+
+def options_of(config: RunConfig, rows: Rows, shape: ModelShape, machine: Machine, load: Load) -> Iterator[Option]:
+    """Yield the run with every setting of `settings`, and with as few layers recomputed as fit."""
+    for tried in settings(config, machine.world_size):
+        option = option_of(tried, rows, shape, machine, load)
+        yield option
+        if option.recomputation == "off" and 0 < option.fewest_layers < shape.layers:
+            yield option_of(with_recomputation(option.config, option.fewest_layers, shape), rows, shape, machine, load)
 
 
 def settings(config: RunConfig, world_size: int) -> Iterator[RunConfig]:
-    """Yield the run, settled, with every stage of ZeRO and every checkpointing that a world can train."""
+    """Yield the run, settled, with every stage of ZeRO and every checkpointing that a world can train.
+
+    Where layers are recomputed, all are, or as many as the run says.
+    """
     for stage, checkpointing in itertools.product(STAGES if world_size > 1 else (1,), CHECKPOINTING):
         if stage == 3 and checkpointing == "selective":  # refused by config_checks
             continue
-        tried = _changed(_changed(config, "zero", stage=stage), "model", checkpointing=checkpointing)
-        yield settled(tried, world_size)[0]
+        own = config.model.recomputed_layers if checkpointing == config.model.checkpointing else 0
+        for layers in sorted({0, own}):
+            tried = _changed(config, "model", checkpointing=checkpointing, recomputed_layers=layers)
+            yield settled(_changed(tried, "zero", stage=stage), world_size)[0]
 
 
 def _changed(config: RunConfig, section: str, **values: Any) -> RunConfig:

@@ -1,11 +1,10 @@
 """A plan as text: two columns, the run as it stands and the fastest setting that fits, and what to type for that."""
 
+from alttrain.engine.train.fitting import PERCENT
 from alttrain.engine.train.gpus import GIB, GPUS
 from alttrain.engine.train.plan import Option, Plan, changes
 from alttrain.engine.train.time_model import Machine
 
-# How far the memory model is from the allocator's own count on the null device, at most; a test holds it.
-PERCENT = 3
 DISCLAIMER = (
     "Times are predicted: no GPU has run this. Memory is the allocator's, counted on a device that computes nothing; "
     f"the model of it is within {PERCENT}% of those counts. Start, evaluations, checkpoints and export come on top."
@@ -49,9 +48,18 @@ def _short(option: Option) -> str:
     fits = "" if option.fits else ", which does not fit"
     return (
         f"{option.memory.peak / GIB:.1f} GiB of {option.machine.gpu.memory / GIB:.1f} a GPU{fits}, "
+        f"{_recomputed(option)} recomputed, "
         f"{1e3 * option.time.seconds:,.0f} ms a step of {option.load.tokens_a_step:,.0f} tokens, "
         f"{option.load.num_steps:,} steps in {60 * option.hours:.1f} minutes"
     )
+
+
+def _recomputed(option: Option) -> str:
+    count = option.layout.num_recomputed(option.shape)
+    if not count:
+        return "nothing"
+    layers = "all layers" if count == option.shape.layers else f"{count} of {option.shape.layers} layers"
+    return f"all but products of {layers}" if option.layout.checkpointing == "selective" else layers
 
 
 def _columns(plan: Plan, options: dict[str, Option]) -> list[str]:
@@ -62,7 +70,8 @@ def _columns(plan: Plan, options: dict[str, Option]) -> list[str]:
         rows.append((title, values))
 
     row("--zero.stage", [_stage(o) for o in every])
-    row("--model.checkpointing", [o.layout.checkpointing for o in every])
+    chosen = "auto: " if plan.config.model.checkpointing == "auto" else ""
+    row("--model.checkpointing", [chosen + every[0].recomputation, *(o.recomputation for o in every[1:])])
     row("--batch.pack-tokens", [str(o.config.batch.pack_tokens) for o in every])
     row("--optim.moments, .master", [f"{o.layout.moments}, {o.layout.master}" for o in every])
     rows.append(("memory of each GPU, all ranks alike, GiB", []))

@@ -15,6 +15,7 @@ Bytes move at OURS of a copy's rate. Counts of launches and of collectives' byte
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,7 +102,7 @@ def step_time(shape: ModelShape, layout: Layout, batch: Batch, machine: Machine)
     forward, backward = _attention(shape, batch, gpu)
     passes = packs * _passes(shape, layout, batch) / (OURS * gpu.bandwidth)
     again = packs * _again(shape, layout, batch, gpu, forward)
-    launches = packs * shape.layers * _launches(layout)
+    launches = packs * _launches(shape, layout)
     device = {
         "products": products,
         "attention": packs * (forward + backward),
@@ -112,7 +113,7 @@ def step_time(shape: ModelShape, layout: Layout, batch: Batch, machine: Machine)
     }
     forward_seconds = (products + passes) / 3 + packs * forward
     backward_seconds = 2 * (products + passes) / 3 + packs * backward + again
-    host = packs * shape.layers * _host_ms(layout) * 1e-3
+    host = packs * _host_ms(shape, layout) * 1e-3
     stretched = max(
         1.0, host / (forward_seconds + backward_seconds)
     )  # waiting for Python leaves communication more time
@@ -218,25 +219,31 @@ def _passes(shape: ModelShape, layout: Layout, batch: Batch) -> float:
 
 
 def _again(shape: ModelShape, layout: Layout, batch: Batch, gpu: Gpu, attention: float) -> float:
-    """Return the time of what the backward of one pack computes a second time."""
-    if layout.checkpointing == "off":
-        return 0.0
+    """Return the time of what the backward of one pack computes a second time; `attention` is all layers' forward."""
+    layers = layout.num_recomputed(shape)
     rotated = shape.query_width + shape.kv_width
     passes = 2 * (3 * shape.inner + (8 + 3) * shape.hidden + (2 + 2 * shape.qkv_bias) * rotated)
-    seconds = batch.tokens * shape.layers * passes / (OURS * gpu.bandwidth)
-    if layout.checkpointing == "selective":
-        return seconds
-    return seconds + attention + shape.layers * layer_products(shape, batch.tokens, gpu, only_forward=True)
+    seconds = batch.tokens * layers * passes / (OURS * gpu.bandwidth)
+    if layout.checkpointing == "full":
+        seconds += layers / shape.layers * attention
+        seconds += layers * layer_products(shape, batch.tokens, gpu, only_forward=True)
+    return seconds
 
 
-def _launches(layout: Layout) -> int:
-    count = LAUNCHES[layout.checkpointing] if layout.fuses_layers else UNFUSED_LAUNCHES
-    return count + (0 if layout.is_one_process else ZERO_LAUNCHES[layout.stage])
+def _launches(shape: ModelShape, layout: Layout) -> int:
+    count = _by_layer(shape, layout, LAUNCHES) if layout.fuses_layers else UNFUSED_LAUNCHES * shape.layers
+    return round(count) + (0 if layout.is_one_process else shape.layers * ZERO_LAUNCHES[layout.stage])
 
 
-def _host_ms(layout: Layout) -> float:
-    alone = HOST_MS[layout.checkpointing] * (1.0 if layout.fuses_layers else UNFUSED_LAUNCHES / LAUNCHES["off"])
+def _host_ms(shape: ModelShape, layout: Layout) -> float:
+    alone = _by_layer(shape, layout, HOST_MS) * (1.0 if layout.fuses_layers else UNFUSED_LAUNCHES / LAUNCHES["off"])
     if layout.is_one_process:
         return alone
     again = ZERO_3_FULL_MS if layout.stage == 3 and layout.checkpointing == "full" else 0.0
-    return alone + ZERO_HOST_MS[layout.stage] + again
+    return alone + shape.layers * ZERO_HOST_MS[layout.stage] + layout.num_recomputed(shape) * again
+
+
+def _by_layer(shape: ModelShape, layout: Layout, each: Mapping[str, float]) -> float:
+    """Return the sum over all layers of what `each` says of one by its checkpointing."""
+    recomputed = layout.num_recomputed(shape)
+    return recomputed * each[layout.checkpointing] + (shape.layers - recomputed) * each["off"]

@@ -1,7 +1,7 @@
 """One rank of test_gradients: the first step's loss, gradient norm and every gradient, for each setting in turn.
 
 usage: gradients_worker.py ROWS WEIGHTS_JSON SETTINGS_JSON, the settings a list of
-{model, stage, checkpointing, kernels, dtype, denominators, out}
+{model, stage, checkpointing, recomputed_layers, kernels, dtype, denominators, out}
 
 On CUDA every wait of the host for the device is an error while the batch is made and in forward and backward; what
 stands behind these is DeepSpeed's. The loss's sum is read by nobody before the step is taken.
@@ -44,7 +44,11 @@ def first_step(rows: str, weights: dict[str, float], setting: dict[str, Any], pe
     kernels = setting["kernels"]
     config = RunConfig(
         model=ModelConfig(
-            path=setting["model"], dtype=setting["dtype"], checkpointing=setting["checkpointing"], kernels=kernels
+            path=setting["model"],
+            dtype=setting["dtype"],
+            checkpointing=setting["checkpointing"],
+            recomputed_layers=setting["recomputed_layers"],
+            kernels=kernels,
         ),
         data=DataConfig(train=(rows,)),
         loss=loss,

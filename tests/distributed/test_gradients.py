@@ -38,6 +38,7 @@ class Setting(NamedTuple):
     kernels: str
     denominators: tuple[str, ...] = ("weight", "token", "example")
     dtype: str = "float32"
+    recomputed_layers: int = 0
 
 
 # By stage: DeepSpeed leaves a linear layer of its own in a process that has run ZeRO-3.
@@ -46,8 +47,9 @@ SETTINGS = (
     Setting(1, "full", False, "torch"),
     Setting(1, "off", True, "auto"),
     Setting(2, "selective", False, "auto"),
-    Setting(2, "full", True, "auto"),
+    Setting(2, "full", True, "auto", recomputed_layers=1),
     Setting(3, "full", False, "auto"),
+    Setting(3, "full", False, "auto", ("weight",), recomputed_layers=1),
     Setting(3, "off", True, "torch"),
     Setting(3, "full", True, "triton", ("example",)),  # the interpreter is slow: one denominator there
 )
@@ -130,7 +132,10 @@ def measure(
                 "model": str(models[setting.tied]),
                 "denominators": setting.denominators,
                 "out": str(folder / f"{SETTINGS.index(setting)}.pt"),
-                **{name: getattr(setting, name) for name in ("stage", "checkpointing", "kernels", "dtype")},
+                **{
+                    name: getattr(setting, name)
+                    for name in ("stage", "checkpointing", "recomputed_layers", "kernels", "dtype")
+                },
             }
             for setting in settings
         ]
@@ -146,7 +151,9 @@ def measure(
     return measured
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.stage}-{s.checkpointing}-{s.tied}-{s.kernels}")
+@pytest.mark.parametrize(
+    "setting", SETTINGS, ids=lambda s: f"{s.stage}-{s.checkpointing}-{s.recomputed_layers}-{s.tied}-{s.kernels}"
+)
 def test_first_step_is_the_definition(
     setting: Setting,
     measure: Callable[[Setting], dict[str, Any]],
@@ -188,7 +195,7 @@ def test_first_step_of_one_process_on_this_device(
     """On the GPU where there is one: within twice what transformers alone is off by in that dtype there."""
     model, rows, (loss, gradients) = wide
     setting = {"model": str(model), "stage": 1, "checkpointing": "full", "kernels": kernels, "dtype": dtype}
-    setting |= {"denominators": ["weight"], "out": str(tmp_path / "out.pt")}
+    setting |= {"recomputed_layers": 1, "denominators": ["weight"], "out": str(tmp_path / "out.pt")}
     run_worker(rows, json.dumps(WEIGHTS.weights()), json.dumps([setting]))
     result = torch.load(tmp_path / "out.pt")["weight"]
     own_loss, own = by_definition(model, rows, "weight", getattr(torch, dtype), device)

@@ -34,7 +34,11 @@ def inputs(
 
 
 class Resumed(NamedTuple):
-    """A run that is killed and resumed."""
+    """A run that is killed and resumed.
+
+    Until it is killed it recomputes one of its two layers, afterwards none, like the run that nobody kills: that
+    changes no bit, and is told.
+    """
 
     ranks: int
     stage: int
@@ -81,10 +85,15 @@ def test_killed_and_resumed_is_never_killed(
 ) -> None:
     whole, killed = never_killed / one.name, tmp_path / "killed"
     arguments = one.flags(inputs, killed)
-    _run_and_kill(one.ranks, arguments, killed, after_step=5)
+    recomputing = ["--model.checkpointing", "full", "--model.recomputed-layers", "1"]
+    _run_and_kill(one.ranks, [*arguments, *recomputing], killed, after_step=5)
     assert not (killed / "model").exists()
     done = run_ranks(one.ranks, RECIPE, *arguments, "--resume")
     assert "going on after step" in done.stderr
+    assert "--model.checkpointing auto -> off: on a CPU nothing is recomputed" in done.stderr
+    assert "--model.checkpointing off, before full; --model.recomputed-layers 0, before 1" in done.stderr
+    model = json.loads((killed / "config.json").read_text(encoding="utf-8"))["run"]["model"]
+    assert (model["checkpointing"], model["recomputed_layers"]) == ("off", 0)
 
     exact = [{k: v for k, v in line.items() if k not in MEASURED} for line in steps(whole)]
     assert [{k: v for k, v in line.items() if k not in MEASURED} for line in steps(killed)] == exact

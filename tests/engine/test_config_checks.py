@@ -53,6 +53,14 @@ def test_defaults_are_valid() -> None:
         ("run", {"model": FLOAT32, "optim": OptimConfig(master="bfloat16")}, "--optim.master is bfloat16 with"),
         ("run", {"model": FLOAT32, "optim": OptimConfig(gradients="bfloat16")}, "--optim.gradients is bfloat16 with"),
         ("run", {"model": dataclasses.replace(FLOAT32, fp8="rowwise")}, "--model.fp8 is rowwise with --model.dtype"),
+        ("model", {"recomputed_layers": -1}, "--model.recomputed-layers is -1: it must be 0 or more"),
+        (
+            "model",
+            {"recomputed_layers": 3},
+            "--model.recomputed-layers is 3 with --model.checkpointing auto, which chooses the number itself. Leave it "
+            "out, or use --model.checkpointing full.",
+        ),
+        ("model", {"recomputed_layers": 3, "checkpointing": "off"}, "checkpointing off, which recomputes nothing."),
         ("optim", {"lr": 0.0}, "--optim.lr is 0.0: it must be a positive number"),
         ("optim", {"lr": math.nan}, "--optim.lr is nan"),
         ("optim", {"lr": math.inf}, "--optim.lr is inf"),
@@ -74,6 +82,11 @@ def test_out_of_range_is_named(section: str, values: dict[str, Any], said: str) 
         validate(changed(section, **values))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("checkpointing", ["selective", "full"])
+def test_a_number_of_layers_with_what_recomputes_layers(checkpointing: str) -> None:
+    validate(changed("model", checkpointing=checkpointing, recomputed_layers=3))
 
 
 def test_every_role_has_a_weight_and_all_ones_is_plain_sft() -> None:

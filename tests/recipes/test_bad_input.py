@@ -168,6 +168,14 @@ BAD_FLAGS: Mapping[str, tuple[dict[str, object], str]] = {
         r"--zero\.stage 0 .+ Use --zero\.stage.+",
     ),
     "offload of nothing": ({"zero__offload": "all"}, r"--zero\.offload all needs --zero\.stage 3; this run says 1\."),
+    "layers of nothing": (
+        {"model__recomputed_layers": 2, "model__checkpointing": "off"},
+        r"--model\.recomputed-layers is 2 with --model\.checkpointing off, which recomputes nothing\. Leave it out, .+",
+    ),
+    "more layers than there are": (
+        {"model__recomputed_layers": 3, "model__checkpointing": "full"},
+        r"--model\.recomputed-layers is 3, and the model has 2 layers\. Take at most .+",
+    ),
     "rate 0": ({"optim__lr": 0}, r"--optim\.lr is 0\.0: it must be a positive number\."),
     "rate of NaN": ({"optim__lr": "nan"}, r"--optim\.lr is nan: it must be a positive number\."),
     "infinite rate": ({"optim__lr": "1e400"}, r"--optim\.lr is inf: it must be a positive number\."),

@@ -51,10 +51,17 @@ def models(tmp_path_factory: pytest.TempPathFactory, write_model: Callable[..., 
 
 
 def configure(
-    model: Path, dtype: Any = "bfloat16", *, checkpointing: Any = "off", fp8: Any = "off", seed: int = 0, **optim: Any
+    model: Path,
+    dtype: Any = "bfloat16",
+    *,
+    checkpointing: Any = "off",
+    layers: int = 0,
+    fp8: Any = "off",
+    seed: int = 0,
+    **optim: Any,
 ) -> Any:
     config = RunConfig(
-        model=ModelConfig(path=str(model), dtype=dtype, checkpointing=checkpointing, fp8=fp8),
+        model=ModelConfig(path=str(model), dtype=dtype, checkpointing=checkpointing, recomputed_layers=layers, fp8=fp8),
         optim=dataclasses.replace(OPTIM, **optim),
         zero=ZeroConfig(stage=1),
         seed=seed,
@@ -130,6 +137,17 @@ def test_two_steps_are_those_of_the_definition(build: Engines, models: Any, worl
         assert float(error) < 1e-3, f"{name}: {float(error)}"
 
 
+def test_gradients_do_not_depend_on_what_is_recomputed(build: Engines, world: World) -> None:
+    """To the bit, over several micro-batches too."""
+    found = []
+    for checkpointing, layers in (("off", 0), ("full", 1), ("selective", 1), ("full", 0)):
+        engine = build(checkpointing=checkpointing, layers=layers)
+        leave_gradients(engine, collated(world, 1, packs=2))
+        found.append([parameter.grad for parameter in engine._model.parameters()])
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))  # type: ignore[arg-type]
+
+
 def gradient_by_definition(causal_lm: nn.Module, documents: list[Example]) -> None:
     """Leave the gradient of sum(w * nll) / sum(w) in `causal_lm`, one document at a time."""
     table = torch.tensor(list(LOSS.weights().values()), dtype=torch.float64)
@@ -142,11 +160,14 @@ def gradient_by_definition(causal_lm: nn.Module, documents: list[Example]) -> No
         torch.autograd.backward((weight * nll).sum() / denominator)
 
 
-@pytest.mark.parametrize("checkpointing", ["off", "selective", "full"])
+@pytest.mark.parametrize(("checkpointing", "layers"), [("off", 0), ("selective", 0), ("full", 0), ("full", 1)])
 @pytest.mark.parametrize("tied", [False, True])
-def test_gradients_are_autograds_to_the_bit(build: Engines, world: World, checkpointing: str, tied: bool) -> None:
+def test_gradients_are_autograds_to_the_bit(
+    build: Engines, world: World, checkpointing: str, layers: int, tied: bool
+) -> None:
     """With one micro-batch nothing is added but a tied embedding's share, so that nothing is rounded twice."""
-    direct, usual = (build(tied=tied, checkpointing=checkpointing, max_grad_norm=0.0) for _ in range(2))
+    settings: dict[str, Any] = {"checkpointing": checkpointing, "layers": layers, "max_grad_norm": 0.0}
+    direct, usual = (build(tied=tied, **settings) for _ in range(2))
     for module in usual._model.modules():
         if hasattr(module, "weight_gradient"):
             if type(module).__name__ == "DirectLinear":

@@ -76,10 +76,11 @@ def test_held_out_rows_may_not_go() -> None:
 
 
 def test_what_changes_no_number_may_differ_and_all_else_may_not() -> None:
-    now = record(checkpoint__every=7, model__checkpointing="off", eval__every=3)
+    now = record(checkpoint__every=7, model__checkpointing="full", model__recomputed_layers=3, eval__every=3)
     check_same_run(FOLDER, record(), now)
     assert [change.split()[0] for change in changes_of(record(), now)] == [
         "--model.checkpointing",
+        "--model.recomputed-layers",
         "--checkpoint.every",
         "--eval.every",
     ]
@@ -113,6 +114,15 @@ def test_a_run_begun_when_all_states_were_float32_goes_on_with_them_alone() -> N
     assert changes_of(before, now) == []
     with pytest.raises(CheckpointError, match=r"its run has --optim\.moments float32, this one bfloat16"):
         check_same_run(FOLDER, before, record(optim__moments="bfloat16", optim__gradients="float32"))
+
+
+def test_a_run_begun_when_all_layers_were_recomputed_goes_on_with_fewer_and_says_so() -> None:
+    before = record(model__checkpointing="full")
+    del before["run"]["model"]["recomputed_layers"]
+    now = record(model__checkpointing="full", model__recomputed_layers=3)
+    check_same_run(FOLDER, before, now)
+    assert changes_of(before, record(model__checkpointing="full")) == []
+    assert changes_of(before, now) == ["--model.recomputed-layers 3, before 0"]
 
 
 def test_versions_and_commit_are_told() -> None:

@@ -14,9 +14,9 @@ import pytest
 from alttrain.engine.distributed import zero_settings
 from alttrain.engine.model.shape import PUBLISHED, ModelShape
 from alttrain.engine.train import memory_model
+from alttrain.engine.train.fitting import PERCENT
 from alttrain.engine.train.gpus import GIB
 from alttrain.engine.train.memory_model import Layout, Pack, kept_of_layer, loss_bytes, memory_of
-from alttrain.engine.train.plan_text import PERCENT
 from alttrain.kernels import linear_cross_entropy
 
 SHAPES = {name.rsplit("-", 1)[1]: shape for name, shape in PUBLISHED.items()}
@@ -39,6 +39,26 @@ ONE_PROCESS: tuple[tuple[str, int, int, int, str, int, int, dict[str, object], f
     ("7B", 0, 1, 1, OFF, 8192, 1, {"repeats_kv": True, "master": "bfloat16"}, 88.42 * GIB),
     ("7B", 0, 1, 1, OFF, 1340, 1,
      {"repeats_kv": True, "moments": "float32", "gradients": "float32"}, 120.56 * GIB),
+    ("14B", 0, 1, 1, FULL, 8192, 1,
+     {"recomputed_layers": 20, "master": "bfloat16"}, 152_068_940_800),
+    ("7B", 0, 1, 1, FULL, 8192, 1,
+     {"recomputed_layers": 9}, 98_957_594_112),
+    ("7B", 0, 1, 1, FULL, 8192, 1,
+     {"recomputed_layers": 27}, 82_179_451_392),
+    ("8B", 0, 1, 1, FULL, 16384, 1,
+     {"recomputed_layers": 16}, 115_209_911_296),
+    ("7B", 0, 1, 1, SELECTIVE, 8192, 1,
+     {"recomputed_layers": 14}, 106_523_664_384),
+    ("14B", 0, 1, 1, FULL, 8192, 1,
+     {"recomputed_layers": 20, "repeats_kv": True, "master": "bfloat16"}, 155_829_134_336),
+    ("7B", 0, 1, 1, FULL, 8192, 1,
+     {"recomputed_layers": 9, "repeats_kv": True}, 100_872_293_888),
+    ("7B", 0, 1, 1, FULL, 8192, 1,
+     {"recomputed_layers": 27, "repeats_kv": True}, 82_282_211_840),
+    ("8B", 0, 1, 1, FULL, 16384, 1,
+     {"recomputed_layers": 16, "repeats_kv": True}, 118_431_136_768),
+    ("7B", 0, 1, 1, SELECTIVE, 8192, 1,
+     {"recomputed_layers": 14, "repeats_kv": True}, 107_933_999_104),
 )  # fmt: skip
 SEVERAL: tuple[tuple[str, int, int, int, str, int, int, dict[str, object], float], ...] = (
     ("7B", 0, 8, 1, OFF, 8192, 1, {}, 84_515_697_664),
@@ -67,10 +87,18 @@ SEVERAL: tuple[tuple[str, int, int, int, str, int, int, dict[str, object], float
     ("1.5B", 0, 8, 3, OFF, 8192, 1, {}, 18.721 * GIB),
     ("1.5B", 0, 8, 2, OFF, 8192, 1, {}, 18.807 * GIB),
     ("32B", 0, 16, 3, OFF, 2048, 1, {}, 58_886_876_160),
+    ("7B", 0, 8, 2, FULL, 8192, 1, {"recomputed_layers": 10}, 44_869_469_696),
+    ("14B", 0, 8, 2, FULL, 8192, 1, {"recomputed_layers": 30}, 69_695_769_600),
+    ("14B", 0, 8, 3, FULL, 8192, 1, {"recomputed_layers": 20}, 62_426_545_152),
+    ("32B", 0, 8, 3, FULL, 8192, 1, {"recomputed_layers": 40}, 102_589_883_392),
+    ("7B", 0, 8, 2, FULL, 8192, 1, {"recomputed_layers": 10, "repeats_kv": True}, 46_683_506_176),
+    ("14B", 0, 8, 2, FULL, 8192, 1, {"recomputed_layers": 30, "repeats_kv": True}, 72_113_785_856),
+    ("14B", 0, 8, 3, FULL, 8192, 1, {"recomputed_layers": 20, "repeats_kv": True}, 66_184_641_536),
+    ("32B", 0, 8, 3, FULL, 8192, 1, {"recomputed_layers": 40, "repeats_kv": True}, 105_811_108_864),
 )
 
 
-@pytest.mark.parametrize("case", [*ONE_PROCESS, *SEVERAL], ids=lambda case: "-".join(map(str, case[:7])))
+@pytest.mark.parametrize("case", [*ONE_PROCESS, *SEVERAL], ids=lambda case: "-".join(map(str, case[:8])))
 def test_a_peak_is_the_allocators(case: tuple[str, int, int, int, str, int, int, dict[str, object], float]) -> None:
     name, layers, world, stage, checkpointing, tokens, packs, settings, peak = case
     shape = dataclasses.replace(SHAPES[name], layers=layers or SHAPES[name].layers)
@@ -133,6 +161,28 @@ def test_more_tokens_take_more_and_more_ranks_take_less_of_each() -> None:
         peaks = [_peak(shape, stage, checkpointing, ranks, 2048) for ranks in (64, 8, 4, 2)]
         assert peaks == sorted(peaks)
         assert _peak(shape, stage, FULL, 8, 8192) < _peak(shape, stage, OFF, 8, 8192)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_the_last_layer_recomputed_adds_its_own_backward_to_no_other_peak(stage: int) -> None:
+    """By hand: of the first layers, a backward sees what all keep; of all layers, also what one computes again."""
+    shape, tokens = SHAPES["8B"], 8192
+    layout = Layout(stage=stage or 1, world_size=8 if stage else 1, checkpointing=FULL)
+    kept, inputs, passed = kept_of_layer(shape, layout, OFF), 2 * 4096, 2 * 14_336 + 6 * 4096
+    for count in (1, 16, 31):
+        some = dataclasses.replace(layout, recomputed_layers=count)
+        backward = memory_of(shape, some, Pack(tokens, tokens)).passing["in a layer's backward"]
+        assert backward["activations"] == tokens * (count * inputs + (32 - count) * kept)
+        assert backward["one layer"] == tokens * passed
+    whole = memory_of(shape, layout, Pack(tokens, tokens)).passing["in a layer's backward"]
+    assert whole["activations"] == tokens * 32 * inputs
+    assert whole["one layer"] == tokens * (passed + kept - inputs)
+    assert (
+        memory_of(shape, dataclasses.replace(layout, recomputed_layers=32), Pack(tokens, tokens)).passing[
+            "in a layer's backward"
+        ]
+        == whole
+    )
 
 
 def test_a_part_of_nothing_is_not_listed() -> None:

@@ -19,7 +19,7 @@ from alttrain.engine.errors import ConfigError
 from alttrain.engine.model.shape import PUBLISHED
 from alttrain.engine.train import plan as planning
 from alttrain.engine.train.gpus import GPUS
-from alttrain.engine.train.plan import SAME_TIME, changes, make_plan, option_of, settings
+from alttrain.engine.train.plan import SAME_PACKS, SAME_TIME, changes, make_plan, option_of, settings
 from alttrain.engine.train.plan_load import assumed_rows
 
 DISTILL = "deepseek-ai/DeepSeek-R1-Distill-"
@@ -125,6 +125,77 @@ def test_the_way_out_is_another_gpu_where_more_of_them_do_not_help() -> None:
 def test_several_ranks_cannot_do_without_a_master() -> None:
     with pytest.raises(ConfigError, match=r"--optim.master is bfloat16 with 8 ranks"):
         make_plan(run("Qwen-7B", "h200", gpus=8, optim=OptimConfig(master="bfloat16")))
+
+
+def test_auto_is_what_the_plan_takes_itself() -> None:
+    """The run as it stands recomputes what it must on that machine, and no flag is typed for it."""
+    for gpu, name, examples in (("h200", "Qwen-7B", 48), ("h100-80", "Qwen-1.5B", 96), ("h200", "Qwen-14B", 24)):
+        optim = OptimConfig(master="bfloat16" if name == "Qwen-14B" else "float32")
+        plan = make_plan(run(name, gpu, batch=BatchConfig(examples=examples), optim=optim))
+        model = plan.asked.config.model
+        assert plan.asked.fits
+        assert (model.checkpointing, plan.asked.layout.num_recomputed(plan.asked.shape)) == (
+            "full" if plan.asked.fewest_layers else "off",
+            plan.asked.fewest_layers,
+        )
+        assert plan.best is not None
+        assert not any(flag.startswith("--model.") for flag in changes(plan.config, plan.best))
+
+
+def test_what_auto_does_not_come_to_is_typed() -> None:
+    """PyTorch's layers keep so much that all but products is the cheaper to recompute."""
+    model = ModelConfig(path=f"{DISTILL}Qwen-7B", kernels="torch")
+    optim = OptimConfig(master="bfloat16")
+    plan = make_plan(run("Qwen-7B", "h100-80", model=model, optim=optim, batch=BatchConfig(examples=48)))
+    assert plan.asked.layout.checkpointing == "full"
+    assert plan.best is not None
+    flags = changes(plan.config, plan.best)
+    assert flags["--model.checkpointing"] == "selective"
+    assert "--model.recomputed-layers" not in flags
+
+
+def test_no_more_layers_are_recomputed_than_must_be() -> None:
+    """What the plan takes where a step fits neither without recomputation nor needs all of it."""
+    asked = ModelConfig(path=f"{DISTILL}Qwen-14B", checkpointing="full")
+    config = run("Qwen-14B", "h200", model=asked, batch=BatchConfig(examples=48), optim=OptimConfig(master="bfloat16"))
+    best = make_plan(config).best
+    assert best is not None
+    assert 0 < best.layout.recomputed_layers < 48
+    one_less = dataclasses.replace(asked, recomputed_layers=best.layout.recomputed_layers - 1)
+    shape, rows = PUBLISHED[asked.path], assumed_rows("x")
+    machine = planning.Machine(GPUS["h200"])
+    fewer = option_of(dataclasses.replace(best.config, model=one_less), rows, shape, machine)
+    assert not fewer.fits
+    assert fewer.time.seconds < best.time.seconds
+    assert changes(config, best)["--model.recomputed-layers"] == str(best.layout.recomputed_layers)
+
+
+def test_a_number_of_layers_that_is_asked_for_is_planned_and_kept_where_it_is_as_fast() -> None:
+    asked = ModelConfig(path=f"{DISTILL}Qwen-7B", checkpointing="full", recomputed_layers=2)
+    plan = make_plan(run("Qwen-7B", "h200", model=asked))
+    assert plan.asked.recomputation == "full, 2 of 28 layers"
+    assert plan.best is not None
+    assert changes(plan.config, plan.best) == {}
+    many = dataclasses.replace(asked, recomputed_layers=20)
+    plan = make_plan(run("Qwen-7B", "h200", model=many, batch=BatchConfig(examples=48)))
+    assert plan.best is not None
+    assert changes(plan.config, plan.best) == {"--model.checkpointing": "off", "--model.recomputed-layers": "0"}
+    with pytest.raises(ConfigError, match="the model has 28 layers"):
+        make_plan(run("Qwen-7B", "h200", model=dataclasses.replace(asked, recomputed_layers=29)))
+
+
+def test_larger_packs_where_a_step_has_the_tokens_and_memory_the_room() -> None:
+    """96 rows of 170 tokens: two packs of 8,192, or one of 16,384, which is sure to be faster, if not by 5%."""
+    plan = make_plan(run("Qwen-7B", "h200", batch=BatchConfig(examples=96)))
+    assert plan.asked.load.most_packs == 2
+    assert plan.best is not None
+    assert changes(plan.config, plan.best) == {"--batch.pack-tokens": "16384"}
+    assert 0.94 < plan.best.time.seconds / plan.asked.time.seconds < 1 - SAME_PACKS
+    # Eight rows fill no pack, and where two packs fit, one of twice the tokens may not.
+    assert changes(run("Qwen-7B", "h200"), make_plan(run("Qwen-7B", "h200")).best or plan.asked) == {}
+    small = make_plan(run("Qwen-7B", "h100-80", gpus=2, batch=BatchConfig(examples=192)))
+    assert small.best is not None
+    assert small.best.config.batch.pack_tokens < 16_384
 
 
 def test_selective_checkpointing_is_never_tried_with_stage_3() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alttrain.engine.config import BatchConfig, ModelConfig, PlanConfig, RunConfig
+from alttrain.engine.config import BatchConfig, ModelConfig, OptimConfig, PlanConfig, RunConfig
 from alttrain.engine.train import plan as planning
 from alttrain.engine.train.gpus import GIB, GPUS
 from alttrain.engine.train.plan import make_plan
@@ -23,9 +23,9 @@ def newest_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "version", lambda _: "2.13.0")
 
 
-def run(gpu: str = "h200", name: str = NAME, examples: int = 8, **plan: Any) -> RunConfig:
+def run(gpu: str = "h200", name: str = NAME, examples: int = 8, checkpointing: Any = "auto", **plan: Any) -> RunConfig:
     return RunConfig(
-        model=ModelConfig(path=name),
+        model=ModelConfig(path=name, checkpointing=checkpointing),
         batch=BatchConfig(examples=examples),
         plan=PlanConfig(gpu=gpu, **plan),  # type: ignore[arg-type]
     )
@@ -58,7 +58,7 @@ def test_the_last_line_says_what_is_predicted_and_what_counted() -> None:
 
 
 def test_what_to_type_and_what_to_change() -> None:
-    text = written(make_plan(run()))
+    text = written(make_plan(run(checkpointing="full")))
     assert "\ntype: --model.checkpointing off\n" in text
     assert "--zero.stage 2 -> 1: one process has nothing to partition\n" in text
     nothing = written(make_plan(run("a100-40")))
@@ -87,11 +87,28 @@ def test_idle_ranks_are_said() -> None:
 
 
 def test_the_sentence_for_recipes_says_both_settings_or_that_it_does_not_fit() -> None:
-    plan = make_plan(run())
+    plan = make_plan(run(checkpointing="full"))
     assert figures(plan) in written(plan)
-    assert figures(plan).startswith("1 x H200: 73.6 GiB of 139.2 a GPU, ")
+    assert figures(plan).startswith("1 x H200: 73.6 GiB of 139.2 a GPU, all layers recomputed, ")
     assert " With --model.checkpointing off 77." in figures(plan)
+    assert " GiB of 139.2 a GPU, nothing recomputed, " in figures(plan)
     assert "which does not fit" in figures(make_plan(run("a100-40")))
+
+
+def test_what_is_recomputed_is_said() -> None:
+    """A step of 16,320 tokens of the 14B, with 8 bytes a parameter: not all of it need be recomputed."""
+    model = ModelConfig(path=NAME.replace("7B", "14B"))
+    optim = OptimConfig(master="bfloat16")
+    batch = BatchConfig(examples=48)
+    config = RunConfig(model=model, optim=optim, batch=batch, plan=PlanConfig(gpu="h200"))
+    plan = make_plan(config)
+    count = plan.asked.fewest_layers
+    assert 0 < count < 48
+    assert f" GiB of 139.2 a GPU, {count} of 48 layers recomputed, " in figures(plan)
+    assert re.search(rf"^--model.checkpointing +auto: full, {count} of 48 layers\b", written(plan), re.MULTILINE)
+    selective = dataclasses.replace(config, model=dataclasses.replace(model, checkpointing="selective"))
+    assert ", all but products of all layers recomputed, " in figures(make_plan(selective))
+    assert re.search(r"^--model.checkpointing +selective ", written(make_plan(selective)), re.MULTILINE)
 
 
 def test_a_machine_in_words() -> None:

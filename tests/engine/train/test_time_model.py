@@ -12,6 +12,7 @@ from alttrain.engine.train.time_model import (
     SHARED,
     Batch,
     Machine,
+    StepTime,
     beside,
     layer_products,
     optimizer_bytes,
@@ -127,6 +128,33 @@ def test_more_work_takes_longer(stage: int) -> None:
         assert times[1:] == sorted(times[1:])
         assert seconds(2048, 1, checkpointing) < seconds(2048, 2, checkpointing)
     assert seconds(8192, 1, "off") < seconds(8192, 1, "selective") < seconds(8192, 1, "full")
+
+
+@pytest.mark.parametrize("checkpointing", ["selective", "full"])
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_each_recomputed_layer_adds_its_part(checkpointing: str, stage: int) -> None:
+    shape, machine = SHAPES["7B"], Machine(H200, 8 if stage else 1)
+
+    def of(count: int) -> StepTime:
+        layout = Layout(
+            stage=stage or 1,
+            world_size=machine.world_size,
+            checkpointing=checkpointing if count else "off",
+            recomputed_layers=count,
+        )
+        return step_time(shape, layout, batch(8192), machine)
+
+    times = [of(count) for count in range(shape.layers + 1)]
+    assert times[0].device["again"] == 0
+    for name in ("again", "launches"):
+        each = [after.device[name] - before.device[name] for before, after in itertools.pairwise(times)]
+        assert each == pytest.approx([each[0]] * shape.layers)
+        assert each[0] > 0
+    python = [after.host - before.host for before, after in itertools.pairwise(times)]
+    assert python == pytest.approx([python[0]] * shape.layers)
+    assert [time.seconds for time in times] == sorted(time.seconds for time in times)
+    everything = Layout(stage=stage or 1, world_size=machine.world_size, checkpointing=checkpointing)
+    assert step_time(shape, everything, batch(8192), machine) == times[-1]
 
 
 def test_a_faster_gpu_and_a_smaller_model_take_less() -> None:
