@@ -59,6 +59,7 @@ ONE_PROCESS: tuple[tuple[str, int, int, int, str, int, int, dict[str, object], f
      {"recomputed_layers": 16, "repeats_kv": True}, 118_431_136_768),
     ("7B", 0, 1, 1, SELECTIVE, 8192, 1,
      {"recomputed_layers": 14, "repeats_kv": True}, 107_933_999_104),
+    ("7B", 0, 1, 1, FULL, 32_768, 1, {"recomputed_layers": 13}, 142_975_491_072),
 )  # fmt: skip
 SEVERAL: tuple[tuple[str, int, int, int, str, int, int, dict[str, object], float], ...] = (
     ("7B", 0, 8, 1, OFF, 8192, 1, {}, 84_515_697_664),
