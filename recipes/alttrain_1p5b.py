@@ -3,7 +3,7 @@
     torchrun recipes/alttrain_1p5b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-1p5b
 
 Meant for one GPU of 48 GB or more.
-Planned by --plan.gpu l40s, predicted and not measured: 1 x L40S, 48 GB: 22.0 GiB of 44.0 a GPU, nothing recomputed, 218
+Planned by --plan.gpu l40s, predicted and not measured: 1 x L40S, 48 GB: 21.6 GiB of 44.0 a GPU, nothing recomputed, 214
 ms a step of 2,698 tokens, 945 steps in 3.4 minutes.
 Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.

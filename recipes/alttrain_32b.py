@@ -4,7 +4,7 @@
         recipes/alttrain_32b.py --data.train runs/alttrain-1k.jsonl --output runs/alttrain-32b
 
 Meant for two nodes of eight GPUs of 80 GB.
-Planned by --plan.gpu h100-80, predicted and not measured: 2 nodes of 8 x H100 SXM, 80 GB: 35.0 GiB of 78.6 a GPU,
+Planned by --plan.gpu h100-80, predicted and not measured: 2 nodes of 8 x H100 SXM, 80 GB: 34.8 GiB of 78.6 a GPU,
 nothing recomputed, 1,023 ms a step of 2,698 tokens, 945 steps in 16.1 minutes.
 The batch is 16, one example a rank, instead of the published 8, with which half of the GPUs would be idle.
 Optimizer and schedule are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of

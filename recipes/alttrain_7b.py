@@ -4,7 +4,7 @@
 
 Meant for four GPUs of 80 GB.
 Planned by --plan.gpu h100-80, predicted and not measured: 4 x H100 SXM, 80 GB: 41.1 GiB of 78.6 a GPU, nothing
-recomputed, 259 ms a step of 1,360 tokens, 1,875 steps in 8.1 minutes.
+recomputed, 258 ms a step of 1,360 tokens, 1,875 steps in 8.1 minutes.
 Optimizer, schedule and batch are R1-Act's (arXiv 2508.00324), which AltTrain (arXiv 2604.18946) follows; the weight of
 2 on the assessment is ours, and --loss.assessment 1 is the paper's own loss.
 """

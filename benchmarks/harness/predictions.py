@@ -18,7 +18,6 @@ from alttrain.engine.model.shape import ModelShape
 from alttrain.engine.trace.roles import Example
 from alttrain.engine.train.gpus import GIB, GPUS, Gpu
 from alttrain.engine.train.memory_model import Layout, Pack, memory_of
-from alttrain.engine.train.plan import repeats_kv
 from alttrain.engine.train.plan_load import tiles_of
 from alttrain.engine.train.time_model import (
     HOST_MS,
@@ -93,7 +92,6 @@ def our_layout(config: RunConfig) -> Layout:
         master=config.optim.master,
         gradients=config.optim.gradients,
         fuses_layers=config.model.kernels != "torch",
-        repeats_kv=repeats_kv(),
     )
 
 

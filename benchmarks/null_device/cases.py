@@ -24,6 +24,8 @@ class Case(NamedTuple):
     """0 for all layers of the model."""
     master: str = "float32"
     """Of the optimizer: --optim.master."""
+    moments: str = "auto"
+    gradients: str = "auto"
     fp8: str = "off"
     """Of the products: --model.fp8."""
     recomputed: int = 0
@@ -36,6 +38,8 @@ class Case(NamedTuple):
         packs = f"{self.packs} x " if self.packs > 1 else ""
         master = "" if self.master == "float32" else f", master {self.master}"
         recomputed = f" of {self.recomputed} layers" if self.recomputed else ""
+        others = {"moments": self.moments, "gradients": self.gradients}
+        master += "".join(f", {name} {dtype}" for name, dtype in others.items() if dtype != "auto")
         products = "" if self.fp8 == "off" else f", float8 {self.fp8}"
         machine = f"{self.world} GPU{'s' if self.world > 1 else ''}, ZeRO {self.stage}, {self.kernels}"
         return (

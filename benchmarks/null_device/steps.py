@@ -78,7 +78,11 @@ def make_config(case: Case) -> Any:
         ),
         loss=LossConfig(assessment=2.0),
         batch=BatchConfig(pack_tokens=case.tokens),
-        optim=OptimConfig(master=case.master),  # type: ignore[arg-type]
+        optim=OptimConfig(
+            master=case.master,  # type: ignore[arg-type]
+            moments=case.moments,  # type: ignore[arg-type]
+            gradients=case.gradients,  # type: ignore[arg-type]
+        ),
         zero=ZeroConfig(stage=case.stage),
     )
 
@@ -88,11 +92,10 @@ def with_auto(config: Any, case: Case, backbone: Any, world: Any) -> Any:
     from alttrain.engine.model.shape import ModelShape
     from alttrain.engine.train.fitting import layout_of, with_recomputation
     from alttrain.engine.train.memory_model import Pack
-    from alttrain.engine.train.plan import repeats_kv
     from alttrain.engine.train.recomputation_choice import choose, room_of
 
     shape = ModelShape.from_config(backbone.config.to_dict(), Path())
-    layout = layout_of(config, case.world, fuses_layers=case.kernels != "torch", repeats_kv=repeats_kv())
+    layout = layout_of(config, case.world, fuses_layers=case.kernels != "torch")
     pack = Pack(case.tokens, case.tokens, case.packs)
     return with_recomputation(config, choose(shape, layout, pack, room_of(world.device), "rank 0").layers, shape)
 

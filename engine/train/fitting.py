@@ -16,7 +16,7 @@ PERCENT = 3
 MARGIN, MARGIN_OF_SEVERAL, NCCL_BYTES = 1.03, 1.05, 1 << 30
 
 
-def layout_of(config: RunConfig, world_size: int, *, fuses_layers: bool, repeats_kv: bool) -> Layout:
+def layout_of(config: RunConfig, world_size: int, *, fuses_layers: bool) -> Layout:
     """Return what the memory of a settled run depends on; checkpointing that is auto counts as off."""
     checkpointing = config.model.checkpointing
     return Layout(
@@ -28,7 +28,6 @@ def layout_of(config: RunConfig, world_size: int, *, fuses_layers: bool, repeats
         master=config.optim.master,
         gradients=config.optim.gradients,
         fuses_layers=fuses_layers,
-        repeats_kv=repeats_kv,
     )
 
 

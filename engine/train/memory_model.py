@@ -46,8 +46,6 @@ class Layout:
     gradients: str = "bfloat16"
     fuses_layers: bool = True
     """Whether our kernels compute the layers (--model.kernels)."""
-    repeats_kv: bool = False
-    """Whether attention is given K and V once for each query head, as before torch 2.13."""
 
     @property
     def is_one_process(self) -> bool:
@@ -117,15 +115,13 @@ def kept_of_layer(shape: ModelShape, layout: Layout, checkpointing: str = "") ->
     sums = 4 * shape.heads  # log-sum-exp of attention
     if checkpointing == "selective":  # inputs, and outputs of every product and of attention
         return 2 * (3 * hidden + 2 * query + 2 * kv + 2 * inner) + sums
-    if layout.repeats_kv:
-        kv = query
     attention = 2 * (2 * query + 2 * kv) + sums
     norms = 8  # two roots of mean squares
     if shape.family == "qwen3":  # the norms of queries and keys keep their inputs
         norms += 2 * (query + shape.kv_width) + 4 * (shape.heads + shape.kv_heads)
     if not layout.fuses_layers:  # norms keep their input in float32 and normalised, the MLP keeps what it can compute
         return 2 * 4 * inner + 2 * 8 * hidden + attention + norms
-    return 2 * 2 * inner + 2 * 4 * hidden + attention + norms
+    return 2 * 2 * inner + 2 * 2 * hidden + attention + norms  # norm outputs are computed again (joint_linear.py)
 
 
 def backward_of_layer(shape: ModelShape, layout: Layout) -> int:
@@ -137,6 +133,8 @@ def backward_of_layer(shape: ModelShape, layout: Layout) -> int:
     again = 0
     if layout.num_recomputed(shape) == shape.layers:
         again = kept_of_layer(shape, layout, "off") - 2 * shape.hidden
+        if layout.fuses_layers:  # a layer that is computed again keeps its norms' outputs for that while
+            again += 2 * 2 * shape.hidden
         if layout.checkpointing == "selective":
             again = 2 * (2 * shape.hidden + shape.query_width + shape.kv_width)
     return again + 2 * shape.inner + 2 * 3 * shape.hidden

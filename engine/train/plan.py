@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from alttrain.engine.config import RunConfig
@@ -126,10 +125,6 @@ def make_plan(config: RunConfig) -> Plan:
     best = best_option(config, rows, model.shape, machine)
     way_out = None if best else _smallest_that_fits(config, rows, model.shape, machine)
     notes.append(f"kernels: {_KERNELS[asked.layout.fuses_layers]}")
-    if asked.layout.repeats_kv:
-        notes.append(
-            f"torch {version('torch')} is installed: before 2.13 attention repeats K and V for every query head"
-        )
     return Plan(config, model, rows, machine, asked, notes, best, way_out)
 
 
@@ -144,12 +139,12 @@ def option_of(config: RunConfig, rows: Rows, shape: ModelShape, machine: Machine
     check_count(config, shape)
     load = load or load_of(rows, config, machine.world_size, shape)
     pack = Pack(load.fullest_pack, round(load.fullest_pack * rows.share), load.most_packs)
-    fuses, repeats = config.model.kernels != "torch", repeats_kv()
-    layout = layout_of(config, machine.world_size, fuses_layers=fuses, repeats_kv=repeats)
+    fuses = config.model.kernels != "torch"
+    layout = layout_of(config, machine.world_size, fuses_layers=fuses)
     if config.model.checkpointing == "auto":
         fewest = fewest_layers(shape, layout, pack, machine.gpu.memory)
         config = with_recomputation(config, shape.layers if fewest is None else fewest, shape)
-        layout = layout_of(config, machine.world_size, fuses_layers=fuses, repeats_kv=repeats)
+        layout = layout_of(config, machine.world_size, fuses_layers=fuses)
     batch = Batch(load.pack_tokens, load.pack_tokens * rows.share, load.packs, load.pack_tiles)
     mean_square = sum(length * length for length in rows.lengths) / sum(rows.lengths)
     flops = load.tokens_a_step * (shape.work.per_token + shape.work.per_token_squared * mean_square)
@@ -215,15 +210,6 @@ def changes(config: RunConfig, option: Option) -> dict[str, str]:
         if old != new:
             found[f"--{name.replace('_', '-')}"] = str(new)
     return found
-
-
-def repeats_kv() -> bool:
-    """Return whether attention's K and V are repeated: by torch before 2.13. One that is not installed does not."""
-    try:
-        major, minor = version("torch").split(".")[:2]
-    except PackageNotFoundError:
-        return False
-    return (int(major), int(minor)) < (2, 13)
 
 
 def _precisions(config: RunConfig, world_size: int) -> Iterator[RunConfig]:

@@ -31,7 +31,6 @@ from alttrain.engine.train.fitting import (
     with_recomputation,
 )
 from alttrain.engine.train.memory_model import Layout, Memory, Pack, memory_of
-from alttrain.engine.train.plan import repeats_kv
 
 GIB = 2**30
 # Of the steps of a run so many are packed, by the tokens of a step, and as many by the longest of its rows.
@@ -87,7 +86,7 @@ def settle_recomputation(
         return full, [f"--model.checkpointing auto -> full: with {why} memory is not planned for"]
     kernels = agreed_kernels(config.model, backbone, world)
     pack = fullest_pack(steps, lengths, config.batch.pack_tokens, world.size, backbone.work)
-    layout = layout_of(config, world.size, fuses_layers=kernels.fuses_layers, repeats_kv=repeats_kv())
+    layout = layout_of(config, world.size, fuses_layers=kernels.fuses_layers)
     own = world.together(lambda: choose(shape, layout, pack, room_of(world.device), place_name(world.rank)))
     decides = most_cautious(world.gather(own))
     return with_recomputation(config, decides.layers, shape), [sentence(decides, shape, pack)]

@@ -36,7 +36,7 @@ TILES = (
 )  # fmt: skip
 SPLITS = (1, 2, 4, 8)
 # Launches of a layer, forward and backward, by checkpointing, and under ZeRO; milliseconds of Python for them.
-LAUNCHES = {"off": 87, "selective": 100, "full": 109}
+LAUNCHES = {"off": 78, "selective": 85, "full": 93}
 HOST_MS = {"off": 1.7, "selective": 2.2, "full": 2.4}
 ZERO_LAUNCHES = {1: 28, 2: 30, 3: 145}
 ZERO_HOST_MS = {1: 0.4, 2: 1.8, 3: 10.3}
@@ -210,12 +210,14 @@ def _attention(shape: ModelShape, batch: Batch, gpu: Gpu) -> tuple[float, float]
 def _passes(shape: ModelShape, layout: Layout, batch: Batch) -> float:
     """Return the bytes that everything but products, attention and optimizer moves in one pack."""
     rotated = shape.query_width + shape.kv_width
-    # Activation 8 times the inner width; two norms 8 times and residual sums 16 times the hidden one; rotary 4; biases.
-    layer = 2 * (8 * shape.inner + (16 + 16) * shape.hidden + (4 + 4 * shape.qkv_bias) * rotated)
+    # Activation 8 times the inner width; norms, with the sums of the stream and of its gradients, 17 times the hidden
+    # one, and 4 more for outputs computed again in layers that are not recomputed as a whole; rotary 4; biases.
+    layer = 2 * (8 * shape.inner + 17 * shape.hidden + (4 + 4 * shape.qkv_bias) * rotated)
+    again = 2 * 4 * shape.hidden * (shape.layers - layout.num_recomputed(shape))
     if not layout.fuses_layers:
-        layer = int(layer * UNFUSED_PASSES)
+        layer, again = int(UNFUSED_PASSES * (layer + 2 * 15 * shape.hidden)), 0  # 32 times, and more for all
     ends = 2 * 2 * batch.rows * shape.vocabulary + (4 + 4 + 2) * shape.head_parameters
-    return batch.tokens * shape.layers * layer + ends
+    return batch.tokens * (shape.layers * layer + again) + ends
 
 
 def _again(shape: ModelShape, layout: Layout, batch: Batch, gpu: Gpu, attention: float) -> float:

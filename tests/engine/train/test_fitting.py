@@ -24,8 +24,8 @@ GIB = 2**30
 SEVEN = PUBLISHED["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"]
 FOURTEEN = PUBLISHED["deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"]
 LAYOUTS = [
-    Layout(stage=stage, world_size=world, fuses_layers=fuses, repeats_kv=repeats)
-    for (stage, world), fuses, repeats in itertools.product(((1, 1), (1, 8), (2, 8), (3, 8)), (True, False), (0, 1))
+    Layout(stage=stage, world_size=world, fuses_layers=fuses)
+    for (stage, world), fuses in itertools.product(((1, 1), (1, 8), (2, 8), (3, 8)), (True, False))
 ]
 
 
@@ -51,7 +51,7 @@ def test_a_layer_of_the_7b_spares_what_it_keeps_beside_its_input() -> None:
     pack = Pack(8192, 6144)
     taken = [memory_of(SEVEN, recomputing(Layout(), count, SEVEN), pack).peak for count in range(SEVEN.layers + 1)]
     spared = {more - less for more, less in itertools.pairwise(taken)}
-    assert spared == {8192 * (120_952 - 2 * 3584)}
+    assert spared == {8192 * (106_616 - 2 * 3584)}
 
 
 def test_what_is_needed_is_the_peak_and_a_margin() -> None:
@@ -81,12 +81,10 @@ def test_a_count_as_settings_that_can_be_typed_and_in_words() -> None:
 def test_a_layout_is_a_runs() -> None:
     optim = OptimConfig(moments="float32", master="bfloat16", gradients="float32")
     run = RunConfig(model=ModelConfig(checkpointing="full", recomputed_layers=4), optim=optim, zero=ZeroConfig(stage=3))
-    layout = layout_of(run, 2, fuses_layers=False, repeats_kv=True)
-    wanted = Layout(
-        stage=3, world_size=2, checkpointing="full", recomputed_layers=4, fuses_layers=False, repeats_kv=True
-    )
+    layout = layout_of(run, 2, fuses_layers=False)
+    wanted = Layout(stage=3, world_size=2, checkpointing="full", recomputed_layers=4, fuses_layers=False)
     assert layout == dataclasses.replace(wanted, moments="float32", master="bfloat16", gradients="float32")
-    assert layout_of(RunConfig(), 2, fuses_layers=True, repeats_kv=False).checkpointing == "off"
+    assert layout_of(RunConfig(), 2, fuses_layers=True).checkpointing == "off"
 
 
 def test_more_layers_than_there_are() -> None:

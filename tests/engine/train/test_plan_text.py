@@ -9,18 +9,12 @@ from typing import Any
 import pytest
 
 from alttrain.engine.config import BatchConfig, ModelConfig, OptimConfig, PlanConfig, RunConfig
-from alttrain.engine.train import plan as planning
 from alttrain.engine.train.gpus import GIB, GPUS
 from alttrain.engine.train.plan import make_plan
 from alttrain.engine.train.plan_text import figures, machine_name, written
 from alttrain.engine.train.time_model import Machine
 
 NAME = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
-
-
-@pytest.fixture(autouse=True)
-def newest_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "version", lambda _: "2.13.0")
 
 
 def run(gpu: str = "h200", name: str = NAME, examples: int = 8, checkpointing: Any = "auto", **plan: Any) -> RunConfig:

@@ -20,7 +20,6 @@ from alttrain.engine.model.shape import PUBLISHED, ModelShape
 from alttrain.engine.train import recomputation_choice as choosing
 from alttrain.engine.train.fitting import fewest_layers, layout_of, needed, recomputing, with_recomputation
 from alttrain.engine.train.memory_model import Layout, Pack, memory_of
-from alttrain.engine.train.plan import repeats_kv
 from alttrain.engine.train.recomputation_choice import (
     choose,
     fullest_pack,
@@ -153,7 +152,7 @@ def test_on_a_gpu_the_room_of_this_process_decides(monkeypatch: pytest.MonkeyPat
     """What is planned for is a pack of 80 tokens of this model, with the kernels that passed."""
     fuses, layers = count == 4, 6
     config, _ = settled(RunConfig(batch=BatchConfig(examples=2, pack_tokens=100)), 1)
-    layout = layout_of(config, 1, fuses_layers=fuses, repeats_kv=repeats_kv())
+    layout = layout_of(config, 1, fuses_layers=fuses)
     shape = ModelShape("qwen2", 32, 64, layers, 4, 2, 8, 97, qkv_bias=True)
     pack = Pack(80, 80, 1)
     monkeypatch.setattr(choosing, "agreed_kernels", lambda *_: SimpleNamespace(fuses_layers=fuses))
