@@ -27,7 +27,7 @@ class ModelConfig:
     """float8 products in the decoder's linear layers, with a scale for each tensor or row; not for weight gradients."""
     checkpointing: Literal["auto", "off", "selective", "full"] = "auto"
     """What the backward recomputes. auto: as few layers as the GPU's memory asks for, on a CPU none; off: nothing;
-    selective: all but products and attention; full: whole layers."""
+    selective: all but products and attention, which spares memory with PyTorch's layers only; full: whole layers."""
     recomputed_layers: int = 0
     """With selective or full, how many layers, the first ones, are recomputed; the others keep all. 0: every layer."""
 
