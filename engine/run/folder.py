@@ -85,7 +85,7 @@ class RunFolder:
 
         Args:
             config: the resolved run.
-            facts: the world size, the steps, the data and the model, as `check` compares them.
+            facts: the world size, the steps, the data and the model, as `check` compares them; and what computes.
             step: the step after which the run goes on; 0 where it begins.
 
         Returns:

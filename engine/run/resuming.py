@@ -62,7 +62,10 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
 
 
 def changes_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a phrase for all that differs between two records of one run and may: settings, versions, the commit."""
+    """Return a phrase for all that differs between two records of one run and may.
+
+    These are settings, versions, the commit, and what computes: the layout of the states, and the kernels.
+    """
     old, new = dict(ONCE_FIXED) | flat_settings(before["run"]), flat_settings(now["run"])
     changes = []
     for name, value in new.items():
@@ -73,19 +76,24 @@ def changes_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, value in now["versions"].items():
         if versions.get(name) != value:
             changes.append(f"{name} {value}, before {versions.get(name)}")
+    for what, value in (now.get("computed") or {}).items():
+        told = (before.get("computed") or {}).get(what)  # a run begun before this was kept says nothing of it
+        if told is not None and told != value:
+            changes.append(f"{value}, before {told}")
     if before.get("git_commit") != now["git_commit"]:
         changes.append(f"commit {now['git_commit']}, before {before.get('git_commit')}")
     return changes
 
 
 def new_start(record: Mapping[str, Any], step: int, changes: list[str]) -> dict[str, Any]:
-    """Return what config.json keeps of one start: when, after which step, with which code, from which files."""
+    """Return what config.json keeps of one start: when, after which step, with which code, how, from which files."""
     settings = flat_settings(record["run"])
     return {
         "step": step,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": record["versions"],
         "git_commit": record["git_commit"],
+        "computed": record.get("computed"),
         "paths": {name: settings[name] for name in BY_CONTENT},
         "changes": changes,
     }

@@ -66,7 +66,8 @@ def _train(
     world.barrier()  # every rank has built its model: now the folder may be written to
     if world.is_first:
         _announce(config, run, engine, done, [*said, *notes])
-        changes = folder.create(config, facts, done)
+        computed = {"layout": engine.layout, "kernels": "; ".join(engine.kernels.sentences())}
+        changes = folder.create(config, {**facts, "computed": computed}, done)
         if changes:
             sys.stderr.write(f"not as at the start before: {'; '.join(changes)}\n")
         folder.cut(done)

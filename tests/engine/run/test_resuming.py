@@ -139,3 +139,12 @@ def test_starts_are_listed_in_order() -> None:
     assert earlier_starts(copy.deepcopy(kept)) == [first]
     (made_up,) = earlier_starts(record())
     assert (made_up["step"], made_up["versions"]["torch"]) == (None, "2.13.0")
+
+
+def test_other_kernels_are_told_and_every_start_keeps_its_own() -> None:
+    before, now = record(), record()
+    assert changes_of(before, now | {"computed": {"kernels": "kernels: Triton"}}) == []  # it was not kept then
+    before["computed"] = {"layout": "in one process, 10 bytes a parameter", "kernels": "kernels: Triton"}
+    now["computed"] = before["computed"] | {"kernels": "kernels: Triton, but PyTorch for rope"}
+    assert changes_of(before, now) == ["kernels: Triton, but PyTorch for rope, before kernels: Triton"]
+    assert new_start(now, 3, [])["computed"] == now["computed"]
