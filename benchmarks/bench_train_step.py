@@ -32,11 +32,12 @@ from alttrain.engine.distributed.world import World
 from alttrain.engine.model.backbone import Backbone
 from alttrain.engine.run.folder import RunFolder
 from alttrain.engine.run.metrics import GIB, MetricsLog
+from alttrain.engine.train.fitting import layout_of
 from alttrain.engine.train.loop import train_step
 from harness.documents import step_examples
 from harness.kernel_times import KernelTimes
 from harness.own_process import Send, rows_of
-from harness.predictions import Work, our_layout, predict
+from harness.predictions import Work, predict
 from harness.running import Plan, run_plans
 from harness.shapes import HEADLINE_TOKENS, PUBLISHED_TOKENS, R1_DISTILL, TINY, Model, transformers_config
 
@@ -201,7 +202,7 @@ def measure_setting(send: Send, setting: Setting) -> None:
         zero=ZeroConfig(stage=1),
     )
     steps = Steps(setting, config, world)
-    layout = our_layout(steps.config)
+    layout = layout_of(steps.config, 1, fuses_layers=steps.config.model.kernels != "torch")
     for num_tokens in setting.tokens:
         sizes = {
             "model": setting.name, "tokens": num_tokens, "checkpointing": setting.checkpointing,

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
-from alttrain.engine.config import RunConfig
 from alttrain.engine.model.shape import ModelShape
 from alttrain.engine.trace.roles import Example
 from alttrain.engine.train.gpus import GIB, GPUS, Gpu
@@ -80,18 +79,6 @@ def shape_of(model: Model) -> ModelShape:
         head_dim=model.head_width,
         vocabulary=model.vocabulary,
         qkv_bias=model.family == "qwen2",
-    )
-
-
-def our_layout(config: RunConfig) -> Layout:
-    """Return what memory and time of one process depend on, of a settled run."""
-    return Layout(
-        checkpointing=config.model.checkpointing,
-        pack_tokens=config.batch.pack_tokens,
-        moments=config.optim.moments,
-        master=config.optim.master,
-        gradients=config.optim.gradients,
-        fuses_layers=config.model.kernels != "torch",
     )
 
 

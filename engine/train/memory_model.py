@@ -40,7 +40,6 @@ class Layout:
     checkpointing: str = "off"
     recomputed_layers: int = 0
     """Of the layers, so many from the first on are recomputed, where `checkpointing` recomputes; 0 for all."""
-    pack_tokens: int = 8192
     moments: str = "bfloat16"
     master: str = "float32"
     gradients: str = "bfloat16"
