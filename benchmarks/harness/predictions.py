@@ -36,6 +36,9 @@ NAMES = {"H200": "h200", "H100": "h100-80", "A100": "a100-80", "L40S": "l40s", "
 # torch's fused AdamW on bfloat16: weight, gradient and both moments read, three written; and clipping, which reads
 # every gradient for its norm and always multiplies it.
 RIVAL_OPTIMIZER_BYTES = 4 * 2 + 3 * 2 + 2 + 4
+# Passes over the hidden width of a layer: of autograd's sums, which the engine's products and norms make by themselves;
+# and of norm outputs that the engine computes again, and others keep (engine/train/time_model.py).
+RIVAL_SUMS, NORMS_AGAIN = 15, 4
 # Launches of their step for each layer, counted on the null device for the 7B: with Liger's kernels, without, and by
 # checkpointing. Python is to take as long for each as for one of ours, of which there are OUR_LAUNCHES for each layer.
 RIVAL_LAUNCHES = {(True, "off"): 102, (True, "full"): 117, (False, "off"): 166, (False, "full"): 206}
@@ -124,6 +127,10 @@ def rival_time(
     rows = work.labelled if loss == "trl" else work.tokens
     device["products"] += head_seconds(shape, rows, gpu, loss) - head_seconds(shape, work.labelled, gpu, "")
     device["passes"] += (loss_bytes(shape, rows, loss) - loss_bytes(shape, work.labelled, "")) / bandwidth
+    if layout.fuses_layers:  # Liger's kernels: norms like ours, but autograd adds up the gradients of what layers share
+        kept = shape.layers - layout.num_recomputed(shape)
+        sums = RIVAL_SUMS * shape.layers - NORMS_AGAIN * kept
+        device["passes"] += 2 * shape.hidden * sums * work.tokens / bandwidth
     launches = RIVAL_LAUNCHES[layout.fuses_layers, layout.checkpointing] * shape.layers
     device["launches"] = launches * LAUNCH_SECONDS
     host = launches * HOST_MS["off"] / OUR_LAUNCHES * 1e-3

@@ -95,7 +95,7 @@ class FusedAttention(FusedModule):
         """
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)  # (1, N, heads, head_dim)
         # Norms of q and k would have to copy heads that lie side by side with others.
-        in_one = not (self.keeps_products or hasattr(self, "q_norm"))
+        in_one = not hasattr(self, "q_norm")
         made = _project(hidden_states, (self.q_proj, self.k_proj, self.v_proj), source, in_one=in_one)
         query, key, value = (x.view(shape) for x in made)
         if hasattr(self, "q_norm"):
@@ -139,9 +139,7 @@ class FusedMLP(FusedModule):
 
     def forward(self, x: Tensor, source: Normalised | None = None) -> Tensor:
         """Return what the MLP adds to the stream; `source` is as for the attention."""
-        added: Tensor = self.down_proj(
-            *_project(x, (self.gate_proj, self.up_proj), source, in_one=not self.keeps_products)
-        )
+        added: Tensor = self.down_proj(*_project(x, (self.gate_proj, self.up_proj), source))
         return added
 
 
@@ -188,7 +186,7 @@ class FusedLayer(FusedModule):
 
 
 def _project(
-    x: Tensor, layers: tuple[nn.Module, ...], source: Normalised | None, *, in_one: bool
+    x: Tensor, layers: tuple[nn.Module, ...], source: Normalised | None, *, in_one: bool = True
 ) -> tuple[Tensor, ...]:
     """Return the outputs of linear layers that read `x`; layers that are of no plain kind each keep it."""
     if can_join(layers):

@@ -191,7 +191,7 @@ def test_the_command_finds_kernels_made_wrong_on_purpose(tmp_path: Path) -> None
     broken = Fault("adamw", RAISING, "update = tl.div_rn(", "update = tl.div_nothing(")
     done = run_of(tmp_path, wrong, broken)
     assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith("trying 8 kernels under Triton's interpreter: rms_norm rope swiglu ")
+    assert done.stderr.startswith("trying 9 kernels under Triton's interpreter: rms_norm rope swiglu ")
     lines = done.stdout.splitlines()
     assert "swiglu, adamw fail under the interpreter." in done.stdout
     passed = {line.split(" | ")[0].removeprefix("| ") for line in lines if " | passed | " in line}

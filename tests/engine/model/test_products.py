@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from alttrain.engine.config import ModelConfig
 from alttrain.engine.errors import ConfigError
-from alttrain.engine.model import packed_lm
+from alttrain.engine.model import recomputation
 from alttrain.engine.model.kernel_choice import TRITON, Kernels
 from alttrain.engine.model.layers import FusedDown
 from alttrain.engine.model.packed_lm import PackedCausalLM, build_model
@@ -239,7 +239,7 @@ def test_checkpointing_changes_no_bit(checkpointing: str, scaling: Scaling) -> N
 def test_selective_checkpointing_keeps_the_products() -> None:
     schema = torch.ops.aten._scaled_mm.default, torch.ops.aten._scaled_mm_v2.default
     for operation in schema:
-        assert packed_lm._keep_products(None, operation) == packed_lm.CheckpointPolicy.MUST_SAVE
+        assert recomputation._keep_products(None, operation) == recomputation.CheckpointPolicy.MUST_SAVE
 
 
 def test_quantising_takes_the_path_that_was_chosen() -> None:

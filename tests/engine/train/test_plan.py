@@ -151,16 +151,14 @@ def test_what_auto_does_not_come_to_is_typed() -> None:
 
 def test_no_more_layers_are_recomputed_than_must_be() -> None:
     """What the plan takes where a step fits neither without recomputation nor needs all of it."""
-    asked = ModelConfig(path=f"{DISTILL}Qwen-7B", checkpointing="full")
-    config = run(
-        "Qwen-7B", "h100-80", model=asked, batch=BatchConfig(examples=48), optim=OptimConfig(master="bfloat16")
-    )
+    asked = ModelConfig(path=f"{DISTILL}Qwen-32B", checkpointing="full")
+    config = run("Qwen-32B", "h200", 8, model=asked, batch=BatchConfig(examples=8 * 48))
     best = make_plan(config).best
     assert best is not None
-    assert 0 < best.layout.recomputed_layers < 28
-    one_less = dataclasses.replace(asked, recomputed_layers=best.layout.recomputed_layers - 1)
+    assert 0 < best.layout.recomputed_layers < 64
+    one_less = dataclasses.replace(best.config.model, recomputed_layers=best.layout.recomputed_layers - 1)
     shape, rows = PUBLISHED[asked.path], assumed_rows("x")
-    machine = planning.Machine(GPUS["h100-80"])
+    machine = planning.Machine(GPUS["h200"], 8)
     fewer = option_of(dataclasses.replace(best.config, model=one_less), rows, shape, machine)
     assert not fewer.fits
     assert fewer.time.seconds < best.time.seconds
