@@ -140,11 +140,8 @@ def _weight_gradients(
     """Return dy^T x of each layer, or None where it is not needed or has been added where it belongs."""
     homes = [home for home in into if home is not None]
     if len(homes) == len(rows) and all(needed):
-        all_rows, whole = _side_by_side(rows), WeightGradient.joined(homes)
-        if all_rows is not None and whole is not None:
-            whole.add_product(all_rows, x)
-            for home in homes:
-                home.is_stale = False
+        all_rows = _side_by_side(rows)
+        if all_rows is not None and WeightGradient.add_joint_product(homes, all_rows, x):
             return [None] * len(rows)
     found: list[Tensor | None] = [None] * len(rows)
     for place, (dy, own) in enumerate(zip(rows, into, strict=True)):

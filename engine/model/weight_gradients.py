@@ -40,17 +40,17 @@ class WeightGradient:
         self.is_stale = True
 
     @classmethod
-    def joined(cls, parts: Sequence["WeightGradient"]) -> "WeightGradient | None":
-        """Return one gradient for weights whose gradients lie one behind another; None where they do not.
-
-        After a product was added to it, the parts must be marked as not stale.
-        """
+    def add_joint_product(cls, parts: Sequence["WeightGradient"], dy: Tensor, x: Tensor) -> bool:
+        """Add dy^T x to gradients that lie one behind another, in one product; return False where they do not."""
         view = one_matrix([part.view for part in parts])
         if view is None or len({part.is_stale for part in parts}) > 1:
-            return None
+            return False
         whole = cls(view)
         whole.is_stale = parts[0].is_stale
-        return whole
+        whole.add_product(dy, x)
+        for part in parts:
+            part.is_stale = False
+        return True
 
     def add_product(self, dy: Tensor, x: Tensor) -> None:
         """Add dy^T x, the gradient of a weight (D, I) from dy (N, D) and x (N, I); sums over N are float32 on CUDA."""
